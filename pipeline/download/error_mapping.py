@@ -1,9 +1,8 @@
-"""What a downloader's error means: one table from yt-dlp's errors to the reasons of
-`storage.base.video_status`.
+"""Maps an error of yt-dlp to one of the reasons in `storage.base.video_status`.
 
-Typed causes and HTTP states are asked before message texts, because texts change with every release
-and a server may write what it likes. A text nobody has listed stays `unknown`, which is tried
-again: a video is never called gone by guess. Knows nothing about files, settings or retries.
+Error types and HTTP states are used before message texts: texts change with every release, and a
+server may write anything. An unlisted text is `unknown`, which is tried again, so no video is
+recorded as gone by a guess.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import http.client
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from yt_dlp.networking.exceptions import HTTPError, ProxyError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
@@ -110,86 +109,106 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield link
         # yt-dlp keeps the origin in either of two fields of its own. `__context__` is left out: it
         # also holds errors that were handled long before.
-        waiting += [
-            (getattr(link, "exc_info", None) or (None, None))[1],
-            getattr(link, "cause", None),
-            link.__cause__,
-        ]
+        exc_info = getattr(link, "exc_info", None) or (None, None)
+        waiting += [exc_info[1], getattr(link, "cause", None), link.__cause__]
 
 
 def reason_of(error: BaseException) -> str:
     """The reason, a key of `storage.base.video_status.REASONS`, for an error that yt-dlp raised."""
     chain = list(causes(error))
     statuses = [link.status for link in chain if isinstance(link, HTTPError)]
+    # yt-dlp raises some HTTP errors anew as messages.
     statuses += [int(status) for status in _STATUS_IN_TEXT.findall(str(error))]
-    for reason in map(_reason_of_status, statuses):
+    for status in statuses:
+        reason = _reason_of_status(status)
         if reason:
             return reason
+    return _reason_of_type(chain) or reason_of_text(str(error))
+
+
+def _reason_of_type(chain: Sequence[BaseException]) -> str:
     for kind, reason in TYPE_REASONS:
         if any(isinstance(link, kind) for link in chain):
             return reason
-    return reason_of_text(str(error))
+    return ""
 
 
 def _reason_of_status(status: int) -> str:
-    return STATUS_REASONS.get(status, "server_error" if 500 <= status <= 599 else "")
+    if 500 <= status <= 599:
+        return STATUS_REASONS.get(status, "server_error")
+    return STATUS_REASONS.get(status, "")
 
 
 def reason_of_text(text: str) -> str:
-    """The reason for a message alone; `unknown` when no row of the table fits."""
-    return next((reason for reason, pattern in TEXT_REASONS if pattern.search(text)), "unknown")
+    """The reason for a message; `unknown` if no row of the table matches."""
+    for reason, pattern in TEXT_REASONS:
+        if pattern.search(text):
+            return reason
+    return "unknown"
 
 
 def local_fault(error: BaseException) -> OSError | None:
-    """The error of our own disk behind `error`; None when the network or the site is to blame."""
-    chain = list(causes(error))
-    remote = (HTTPError, *(kind for kind, _ in TYPE_REASONS))
-    if any(isinstance(link, remote) for link in chain):
-        return None
-    return next((link for link in chain if isinstance(link, OSError)), None)
+    """The error of our own disk behind `error`; None if the network or the site is to blame."""
+    remote_types = (HTTPError, *(kind for kind, _ in TYPE_REASONS))
+    disk_error = None
+    for link in causes(error):
+        if isinstance(link, remote_types):
+            return None
+        if disk_error is None and isinstance(link, OSError):
+            disk_error = link
+    return disk_error
 
 
 def retry_after_seconds(error: BaseException) -> float | None:
-    """How long the server behind `error` asks us to wait: 0 to a week from now; None if it says
-    nothing, or nonsense.
+    """How long the server behind `error` asks us to wait, in seconds.
 
-    A date is compared with the server's own clock, never with ours.
+    None if it does not say, or asks for a time below 0 or above `LONGEST_WAIT_SECONDS`. A date is
+    compared with the server's own clock, because ours may be wrong.
     """
     for link in causes(error):
         if isinstance(link, HTTPError):
-            return _wait_in(link.response.headers)
+            return _retry_after_in(link.response.headers)
     return None
 
 
-def _wait_in(headers: Mapping[str, str]) -> float | None:
-    told = str(headers.get("Retry-After") or "").strip()
-    seconds = (
-        float(told) if _NUMBER.fullmatch(told) else _until(told, str(headers.get("Date") or ""))
-    )
-    return seconds if seconds is not None and 0 <= seconds <= LONGEST_WAIT_SECONDS else None
+def _retry_after_in(headers: Mapping[str, str]) -> float | None:
+    retry_after = str(headers.get("Retry-After") or "").strip()
+    if _NUMBER.fullmatch(retry_after):
+        seconds: float | None = float(retry_after)
+    else:
+        seconds = _seconds_until(retry_after, str(headers.get("Date") or ""))
+    if seconds is None or not 0 <= seconds <= LONGEST_WAIT_SECONDS:
+        return None
+    return seconds
 
 
-def _until(told: str, server_now: str) -> float | None:
-    """Seconds to a date, 0 for one that is over; None for what is no date."""
+def _seconds_until(date: str, server_now: str) -> float | None:
+    """Seconds to a date, 0 for one that has passed; None if a text is not a date."""
     try:
-        until, now = (email.utils.parsedate_to_datetime(text) for text in (told, server_now))
+        until = email.utils.parsedate_to_datetime(date)
+        now = email.utils.parsedate_to_datetime(server_now)
         return max((until - now).total_seconds(), 0.0)
-    # Besides texts that are no dates, some that look like dates: of a year or a zone that cannot
-    # be, or without a zone.
+    # Besides texts that are not dates, some look like dates but name an impossible year or zone,
+    # or lack a zone.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
 
 def clean_message(text: str, secrets: Iterable[str] = ()) -> str:
-    """A message fit to keep: no control characters, none of `secrets`, at most 4,000 characters.
+    """A message that may be kept: without control characters, secrets, tokens, and not too long.
 
-    User names and query strings are cut from addresses: media addresses carry our network address
-    and a token.
+    User names and query strings are cut from addresses: addresses of media files carry our network
+    address and a token.
     """
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _UNPRINTABLE.sub(" ", text).removeprefix("ERROR: ").strip()
-    text = _ADDRESS.sub(lambda found: found[1] + found[2] + ("?..." if found[3] else ""), text)
+    text = _ADDRESS.sub(_without_query, text)
     if len(text) <= _LONGEST_DETAIL:
         return text
     return f"{text[:_LONGEST_DETAIL]}... ({len(text) - _LONGEST_DETAIL:,} characters more)"
+
+
+def _without_query(address: re.Match[str]) -> str:
+    scheme, place, query = address.groups()
+    return f"{scheme}{place}?..." if query else f"{scheme}{place}"

@@ -1,13 +1,13 @@
-"""One video id in, one media file out: from a site or from a folder; and a record of what became of
-it.
+"""Fetches the media file of one video from a site or a folder, and records the result.
 
-Knows neither yt-dlp nor a decoder. Decides what is asked at all: a recorded answer is never asked
-for again.
+A recorded result is not asked for again: not a file that is here, and not a final failure. How a
+site is asked is in `ytdlp`, how a folder is searched in `folder`.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from pipeline.media.media_file import (
 )
 from storage.base.errors import VideoError
 from storage.base.paths import Layout
+from storage.base.records import JSON
 from storage.base.video_status import DONE, State, VideoStatus, failure_status
 from storage.files.atomic_write import publish_file, temporary_beside
 from storage.files.file_lock import check_held
@@ -45,94 +46,79 @@ def fetch(
     rate_limiter: RateLimiter | None = None,
     retry: bool = False,
 ) -> Media:
-    """The media file of one video, asked for at most once: a recorded answer is given again without
-    asking.
+    """The media file of one video, from its record if there is one, else from the source.
 
-    `alternative_ids` is as in `storage.base.records.Video`: a site that has not one is asked for the next.
-    `rate_limiter` paces requests to a site and pauses them when it says stop; without one, that too is a
-    failure of the video.
+    Args:
+        video_id: the video.
+        layout: where media files and records of its catalog lie.
+        shard: the video's shard.
+        source: the site or folder to ask.
+        alternative_ids: ids to ask a site for, in this order; see `storage.base.records.Video`.
+        rate_limiter: paces requests to a site, and pauses them when the site says stop. Without
+            one, such an answer is a failure of the video.
+        retry: ask again for a failure that is final, and for a file whose bytes changed.
 
-    Raises VideoError for what is the video's matter, after recording it; a failure that is not
-    pending is raised from its record until `retry`. A recorded file that has changed its size is
-    `altered`, until `retry` asks anew; whether one of equal size has changed is for whoever reads
-    it. Raises SystemicFault or DiskFull, and records nothing, when this machine is at fault, and
-    IntegrityError for a damaged record.
+    Raises:
+        VideoError: a failure of this video, after recording it. `altered`: the recorded file has
+            another size now. Whether a file of equal size has changed is left to its reader.
+        SystemicFault: this machine or the site is at fault; nothing is recorded.
+        DiskFull: as SystemicFault.
+        IntegrityError: the record is damaged.
     """
     record_path = layout.media_record(video_id, shard)
-    known = read_record(record_path)
     names = file_names(video_id, alternative_ids)
-    answered = known is not None and is_final(known.status) and known.source_name == source.name
-    if known is not None and answered and source.folder is None and not retry:
-        raise VideoError(video_id, known.status)
-    # What was fetched from a site earlier serves a run with a folder too, unless a retry finds a
-    # file there.
-    if (
-        known is not None
-        and known.source_name != FOLDER
-        and not (retry and _is_in_folder(source, names))
-    ):
-        kept = layout.media_file(video_id, shard, known.suffix)
-        if _is_kept(video_id, known, kept, retry=retry):
-            return Media(kept, known.sha256, known.size_bytes, known.facts, is_kept=True)
+    known = read_record(record_path)
+    if known is not None:
+        if not retry:
+            _raise_recorded_failure(video_id, known, source)
+        media = _reuse_download(
+            video_id, known, layout, shard, source=source, names=names, retry=retry
+        )
+        if media is not None:
+            return media
     if source.folder is not None:
         return fetch_from_folder(video_id, names, source, record_path, known, retry=retry)
-    partial = record_path.with_suffix(".partial")
-    try:
-        arrived = _from_site(
-            video_id,
-            alternative_ids or (video_id,),
-            partial,
-            source=source,
-            rate_limiter=rate_limiter,
-        )
-        media = _kept(arrived, layout.media_file(video_id, shard, arrived.suffix))
-    except VideoError as error:
-        failure = _record_of(error.status, record_path, known, source, rate_limiter)
-        failure.write(record_path)
-        if is_final(failure.status) or not (partial / "media.part").exists():
-            _sweep(partial)
-        raise VideoError(video_id, failure.status) from error
-    except OSError as error:
-        raise disk_fault(error, partial) from error
-    found = MediaRecord(
-        source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts
-    )
-    found.write(record_path)
-    _sweep(partial)
-    return media
+    asked_ids = alternative_ids or (video_id,)
+    site_fetch = _SiteFetch(video_id, asked_ids, source, rate_limiter, record_path, known)
+    return site_fetch.run(lambda suffix: layout.media_file(video_id, shard, suffix))
 
 
-def _record_of(
-    status: VideoStatus,
-    record_path: Path,
-    known: MediaRecord | None,
+def _raise_recorded_failure(video_id: str, known: MediaRecord, source: SourceSettings) -> None:
+    """Raise the final failure that this site gave earlier. A folder looks for new files first."""
+    is_same_site = source.folder is None and known.source_name == source.name
+    if is_same_site and is_final(known.status):
+        raise VideoError(video_id, known.status)
+
+
+def _reuse_download(
+    video_id: str,
+    known: MediaRecord,
+    layout: Layout,
+    shard: int,
+    *,
     source: SourceSettings,
-    rate_limiter: RateLimiter | None,
-) -> MediaRecord:
-    if status.reason == "text_answer":
-        return record_text_answer(
-            status,
-            record_path.parent,
-            known,
-            source.name,
-            rate_limiter.successes if rate_limiter else None,
-        )
-    # Another failure between two texts takes nothing from their count.
-    counted = (
-        known.facts
-        if known and known.source_name == source.name and known.status.state is State.PENDING
-        else {}
-    )
-    return MediaRecord(source.name, status, facts={} if is_final(status) else counted)
+    names: tuple[str, ...],
+    retry: bool,
+) -> Media | None:
+    """The file that a site gave earlier; None if there is none, or it must be asked for again.
+
+    It also serves a run with a folder, unless a retry finds a file there.
+    """
+    if known.source_name == FOLDER:
+        return None
+    if retry and source.folder is not None and video_folder(source.folder).candidates(names):
+        return None
+    path = layout.media_file(video_id, shard, known.suffix)
+    if not _is_intact(video_id, known, path, retry=retry):
+        return None
+    return Media(path, known.sha256, known.size_bytes, known.facts, is_kept=True)
 
 
-def _is_in_folder(source: SourceSettings, names: tuple[str, ...]) -> bool:
-    return source.folder is not None and bool(video_folder(source.folder).candidates(names))
+def _is_intact(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> bool:
+    """Whether the recorded file is here.
 
-
-def _is_kept(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> bool:
-    """Whether the recorded file is there; False if it has to be asked for anew, as with `retry` an
-    altered one has.
+    Without `retry` only its size is compared, and a difference raises VideoError `altered`. With
+    it all bytes are, and a difference means that the file must be asked for again.
     """
     if known.status.state is not State.DONE or not path.is_file():
         return False
@@ -140,59 +126,122 @@ def _is_kept(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> b
     if retry:
         return (size_bytes, digest(path)) == (known.size_bytes, known.sha256)
     if size_bytes != known.size_bytes:
-        told = f"{path.name} has {size_bytes:,} bytes, and {known.size_bytes:,} were recorded when it was fetched"
-        raise VideoError(video_id, failure_status("altered", told))
+        detail = (
+            f"{path.name} has {size_bytes:,} bytes, and {known.size_bytes:,} were recorded "
+            "when it was fetched"
+        )
+        raise VideoError(video_id, failure_status("altered", detail))
     return True
 
 
-def _from_site(
-    video_id: str,
-    names: tuple[str, ...],
-    partial: Path,
-    *,
-    source: SourceSettings,
-    rate_limiter: RateLimiter | None,
-) -> Downloaded:
-    """What the site has under the first of `names` that it has at all."""
-    partial.mkdir(parents=True, exist_ok=True)
-    for name in names:
+class _SiteFetch:
+    """One call of `fetch` that asks a site."""
+
+    def __init__(
+        self,
+        video_id: str,
+        asked_ids: tuple[str, ...],
+        source: SourceSettings,
+        rate_limiter: RateLimiter | None,
+        record_path: Path,
+        known: MediaRecord | None,
+    ) -> None:
+        self._video_id = video_id
+        self._asked_ids = asked_ids
+        self._source = source
+        self._rate_limiter = rate_limiter
+        self._record_path = record_path
+        self._known = known if known and known.source_name == source.name else None
+        """The record of an earlier call that asked the same site."""
+        self._partial = record_path.with_suffix(".partial")
+
+    def run(self, path_for: Callable[[str], Path]) -> Media:
+        """Download, keep and record. `path_for` maps a suffix to the file's final place."""
         try:
-            arrived = download(name, partial, source, rate_limiter)
+            downloaded = self._download()
+            media = _keep(downloaded, path_for(downloaded.suffix))
         except VideoError as error:
-            if error.status.state is State.UNAVAILABLE and name != names[-1]:
-                _sweep(partial)
-                partial.mkdir(parents=True, exist_ok=True)
-                continue
-            raise VideoError(video_id, _told_of(name, error.status, video_id)) from error
-        return (
-            arrived
-            if name == video_id
-            else replace(arrived, facts={**arrived.facts, "asked_as": name})
+            raise VideoError(self._video_id, self._record_failure(error.status)) from error
+        except OSError as error:
+            raise disk_fault(error, self._partial) from error
+        record = MediaRecord(
+            self._source.name,
+            DONE,
+            media.sha256,
+            media.size_bytes,
+            media.path.suffix,
+            media.facts,
         )
-    raise ValueError(f"{video_id} has no name to ask for")
+        record.write(self._record_path)
+        _remove_partial(self._partial)
+        return media
+
+    def _download(self) -> Downloaded:
+        """The file of the first id that the site has."""
+        *others, last = self._asked_ids
+        for asked_id in others:
+            try:
+                return self._download_as(asked_id)
+            except VideoError as error:
+                if error.status.state is not State.UNAVAILABLE:
+                    raise
+                # What came of this id is not a part of the next one's file.
+                _remove_partial(self._partial)
+        return self._download_as(last)
+
+    def _download_as(self, asked_id: str) -> Downloaded:
+        self._partial.mkdir(parents=True, exist_ok=True)
+        try:
+            downloaded = download(asked_id, self._partial, self._source, self._rate_limiter)
+        except VideoError as error:
+            status = error.status
+            if asked_id != self._video_id:
+                status = failure_status(status.reason, f"asked for {asked_id}: {status.detail}")
+            raise VideoError(self._video_id, status) from error
+        if asked_id == self._video_id:
+            return downloaded
+        return replace(downloaded, facts={**downloaded.facts, "asked_as": asked_id})
+
+    def _record_failure(self, status: VideoStatus) -> VideoStatus:
+        """Record a failure; the status that was recorded, which may be a final one."""
+        record = self._failure_record(status)
+        record.write(self._record_path)
+        # A part is kept only for an attempt that will follow.
+        has_part = (self._partial / "media.part").exists()
+        if is_final(record.status) or not has_part:
+            _remove_partial(self._partial)
+        return record.status
+
+    def _failure_record(self, status: VideoStatus) -> MediaRecord:
+        if status.reason == "text_answer":
+            successes = self._rate_limiter.successes if self._rate_limiter else None
+            return record_text_answer(
+                status, self._record_path.parent, self._known, self._source.name, successes
+            )
+        # Another failure between two text answers does not reset their count.
+        facts: Mapping[str, JSON] = {}
+        if self._known and self._known.status.state is State.PENDING and not is_final(status):
+            facts = self._known.facts
+        return MediaRecord(self._source.name, status, facts=facts)
 
 
-def _told_of(name: str, status: VideoStatus, video_id: str) -> VideoStatus:
-    return (
-        status
-        if name == video_id
-        else failure_status(status.reason, f"asked for {name}: {status.detail}")
-    )
-
-
-def _kept(arrived: Downloaded, path: Path) -> Media:
-    sha256, size_bytes = digest(arrived.path), arrived.path.stat().st_size
-    temporary = arrived.path.rename(temporary_beside(path))
-    # A file without a valid record was never promised to anybody.
+def _keep(downloaded: Downloaded, path: Path) -> Media:
+    """Move a downloaded file to its final place."""
+    sha256 = digest(downloaded.path)
+    size_bytes = downloaded.path.stat().st_size
+    temporary = downloaded.path.rename(temporary_beside(path))
     check_held()
+    # A file that lies there has no valid record, so nothing uses it.
     path.unlink(missing_ok=True)
     publish_file(temporary, path)
-    facts = {**arrived.facts, "damage": arrived.damage} if arrived.damage else dict(arrived.facts)
+    facts = dict(downloaded.facts)
+    if downloaded.damage:
+        facts["damage"] = downloaded.damage
     return Media(path, sha256, size_bytes, facts)
 
 
-def _sweep(partial: Path) -> None:
+def _remove_partial(partial: Path) -> None:
     check_held()
-    # A leftover is harmless and the next call sweeps it; an error here would hide the cause of a
+    # A leftover is harmless and the next call removes it; an error here would hide the cause of a
     # failed download.
     shutil.rmtree(partial, ignore_errors=True)

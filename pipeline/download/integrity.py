@@ -1,9 +1,9 @@
-"""Is a downloaded file whole? Its container ends where it says, and its packets are those it
-declares.
+"""Checks that a downloaded file is complete: it ends where its container says, and it has the
+packets and seconds that it declares.
 
-A downloader's success is a hint: servers cut, mix and pad without an error. Packets are counted in
-a child, since a demuxer may hang or die. Judges downloads only: a damaged file in a person's own
-folder is salvaged by the decoder.
+Servers cut, mix and pad files without an error, so a success of the downloader proves nothing.
+Packets are counted in a child process, because a demuxer may hang or crash. Only downloads are
+checked: of a damaged file in a person's own folder the decoder saves what it can.
 """
 
 from __future__ import annotations
@@ -34,39 +34,51 @@ LEAST_SITE_TOLERANCE = 2.0
 
 @dataclass(frozen=True)
 class IntegrityResult:
-    """What is wrong with a file; all is well when `damage` is empty."""
+    """What is wrong with a file."""
 
     damage: str
+    """In words; empty if the file is complete."""
     opens: bool
-    """Whether a video stream with packets was found, so that a damaged file may still be worth
-    something.
-    """
+    """Whether a video stream with packets was found, so that a damaged file may be useful."""
 
 
 def check_integrity(
     video_id: str, path: Path, site_seconds: float | None = None
 ) -> IntegrityResult:
-    """Compare a file with what it, and its site where it said so, declare.
+    """Compare a file with what it declares, and with the duration that its site states.
 
-    Raises VideoError (hang, crash) if it defeats the demuxer, SystemicFault if no child can be
-    started.
+    Raises VideoError (hang, crash) if the demuxer does not survive it, SystemicFault if a child
+    process cannot be started.
     """
-    counted = counted_in_child(video_id, path)
-    return IntegrityResult(
-        "; ".join(_damages(path, counted, site_seconds)), counted.opens and counted.packets > 0
-    )
+    counted = count_in_child(video_id, path)
+    damages = _damages(path, counted, site_seconds)
+    return IntegrityResult("; ".join(damages), counted.opens and counted.packets > 0)
 
 
 def _damages(path: Path, counted: PacketCounts, site_seconds: float | None) -> Iterator[str]:
-    if cut := missing_bytes(path):
+    cut = missing_bytes(path)
+    if cut:
         yield cut
     if not counted.opens:
-        # A whole file that holds no picture, or none we know, is the decoder's verdict to give.
+        # If a complete file has no video stream, the decoder gives the status.
         if cut or "no video stream" not in counted.problem:
             yield f"it does not open: {counted.problem}"
         return
-    if counted.index_end > (size_bytes := path.stat().st_size):
-        yield f"its index knows pictures up to byte {counted.index_end:,}, the file has {size_bytes:,}"
+    yield from _missing_packets(path, counted)
+    yield from _missing_seconds(
+        "its header", counted.covered_seconds, counted.declared_seconds, LEAST_SECONDS_TOLERANCE
+    )
+    yield from _missing_seconds(
+        "its site", counted.longest_seconds, site_seconds, LEAST_SITE_TOLERANCE
+    )
+
+
+def _missing_packets(path: Path, counted: PacketCounts) -> Iterator[str]:
+    size_bytes = path.stat().st_size
+    if counted.index_end > size_bytes:
+        yield (
+            f"its index has pictures up to byte {counted.index_end:,}, the file has {size_bytes:,}"
+        )
     if counted.lacks:
         yield counted.lacks
     if counted.errors:
@@ -74,41 +86,38 @@ def _damages(path: Path, counted: PacketCounts, site_seconds: float | None) -> I
     frames = counted.declared_frames
     if frames is not None and counted.packets < frames * (1 - FRAMES_TOLERANCE):
         yield f"{counted.packets} packets of {frames} declared"
-    yield from _too_short(
-        "its header", counted.covered_seconds, counted.declared_seconds, LEAST_SECONDS_TOLERANCE
-    )
-    yield from _too_short("its site", counted.longest_seconds, site_seconds, LEAST_SITE_TOLERANCE)
 
 
-def _too_short(
-    who: str, there_seconds: float, seconds: float | None, least_tolerance: float
+def _missing_seconds(
+    who: str, found_seconds: float, declared_seconds: float | None, least_tolerance: float
 ) -> Iterator[str]:
-    if seconds is not None and there_seconds < seconds - max(
-        least_tolerance, seconds * SECONDS_TOLERANCE
-    ):
-        yield f"{there_seconds:.3f} s of {seconds:.3f} s that {who} declares"
+    if declared_seconds is None:
+        return
+    tolerance = max(least_tolerance, declared_seconds * SECONDS_TOLERANCE)
+    if found_seconds < declared_seconds - tolerance:
+        yield f"{found_seconds:.3f} s of {declared_seconds:.3f} s that {who} declares"
 
 
-def counted_in_child(video_id: str, path: Path) -> PacketCounts:
-    """What `pipeline.media.container.packet_counts` counts. Raises VideoError (hang, crash),
-    SystemicFault.
+def count_in_child(video_id: str, path: Path) -> PacketCounts:
+    """Run `pipeline.media.container.packet_counts` in a child process.
+
+    Raises VideoError (hang, crash), SystemicFault if the child cannot be started or was stopped.
     """
     command = [sys.executable, "-m", "pipeline.media.container.packet_counts", str(path.absolute())]
+    limits = TimeLimits(COUNT_SECONDS, COUNT_SECONDS)
     try:
-        status, output = run_to_end(command, PROJECT_ROOT, TimeLimits(COUNT_SECONDS, COUNT_SECONDS))
+        status, output = run_to_end(command, PROJECT_ROOT, limits)
     except Hung as hung:
-        raise VideoError(
-            video_id, failure_status("hang", f"counting its packets: {hung}")
-        ) from None
+        detail = f"counting its packets: {hung}"
+        raise VideoError(video_id, failure_status("hang", detail)) from None
     except OSError as error:
         raise SystemicFault(
             f"cannot start {sys.executable} to count packets: {error.strerror}"
         ) from error
-    if fault := fault_if_stopped(status):
-        raise fault
+    stopped = fault_if_stopped(status)
+    if stopped:
+        raise stopped
     if status:
-        raise VideoError(
-            video_id,
-            failure_status("crash", f"counting its packets ended with {describe_exit(status)}"),
-        )
+        detail = f"counting its packets ended with {describe_exit(status)}"
+        raise VideoError(video_id, failure_status("crash", detail))
     return PacketCounts(**json.loads(output))

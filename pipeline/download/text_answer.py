@@ -1,9 +1,8 @@
-"""Text where a video should be: a captcha, a portal, an error in JSON, a playlist; what it is, and
-when that is final.
+"""Recognises text that a site sends instead of a video, and decides when that answer is final.
 
-The text says nothing about the video, so the video stays pending; only a text that comes on three
-runs, while other videos come from the same host, is the answer for that video. Reads media records,
-and changes none.
+Text (a captcha, a login page, an error in JSON, a playlist) says nothing about the video, so the
+video stays pending. Only if text comes on three runs, while other videos come from the same host,
+is it the final answer for that video.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import unicodedata
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.media.container.container_formats import CONTAINERS
@@ -26,7 +25,7 @@ from storage.base.video_status import State, VideoStatus, failure_status
 FINAL_AFTER_RUNS = 3
 SHOWN_CHARACTERS = 200
 _SHORTEST_BYTES = 8
-"""Of fewer bytes nobody can say what they are; a server that calls them text is believed."""
+"""Fewer bytes are text only if their server calls them so."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -36,8 +35,8 @@ _BOMS = (
 )
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _CONTROLS = frozenset(range(32)) - frozenset(b"\b\t\n\v\f\r\x1b\x0e\x0f") | {127}
-"""Bytes that no text holds. Escape and the shifts stay: Japanese mail and web pages switch
-alphabets with them.
+"""Bytes that do not occur in text. Escape and the shifts are allowed: Japanese pages (ISO-2022-JP)
+switch character sets with them.
 """
 _LEAST_PRINTABLE = 0.98
 _LEAST_ASCII = 0.3
@@ -46,74 +45,105 @@ _TEXT_TYPE = re.compile(
     re.I,
 )
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9._:-]{1,40})", re.I)
-_BY_RULES = re.compile(r"escape|punycode|idna|utf.?7", re.I)
-"""Codecs that are no alphabets."""
+_NOT_A_CHARSET = re.compile(r"escape|punycode|idna|utf.?7", re.I)
+"""Python codecs that are not charsets."""
 
 
 def detect_text(head: bytes, content_type: str) -> str:
-    """The beginning of the text that `head`, the first bytes of a file, is; empty if it is
-    something else.
+    """The beginning of the text in a file, at most `SHOWN_CHARACTERS`; empty if it is not text.
+
+    `head` is the first bytes of the file, `content_type` the header of that name.
     """
-    text = _read(head, content_type) or _read(_unpacked(head), content_type)
-    if not text and _TEXT_TYPE.match(content_type) and head and not _is_container(head):
-        text = (
-            f"bytes that their server calls {content_type.partition(';')[0].strip()}: {head[:40]!r}"
-        )
+    text = _decode_text(head, content_type)
+    if not text:
+        text = _decode_text(_decompress(head), content_type)
+    if not text and head and _TEXT_TYPE.match(content_type) and not _is_container(head):
+        type_name = content_type.partition(";")[0].strip()
+        text = f"bytes that their server calls {type_name}: {head[:40]!r}"
+    # A text of only white space is text too.
     return " ".join(text.split())[:SHOWN_CHARACTERS] or text[:1]
 
 
-def _read(head: bytes, content_type: str) -> str:
-    claimed = _TEXT_TYPE.match(content_type) is not None or content_type.lower().startswith("text/")
-    if not head or (len(head) < _SHORTEST_BYTES and not claimed):
+def _decode_text(head: bytes, content_type: str) -> str:
+    is_text_type = _TEXT_TYPE.match(content_type) or content_type.lower().startswith("text/")
+    shortest_bytes = 1 if is_text_type else _SHORTEST_BYTES
+    if len(head) < shortest_bytes:
         return ""
-    for bom, charset in _BOMS:
-        if head.startswith(bom) and (text := _decoded(head[len(bom) :], charset, _LEAST_PRINTABLE)):
-            return text
-    told = _CHARSET.search(content_type)
-    charset = told[1] if told else "utf-8"
+    return _decode_by_bom(head) or _decode_by_type(
+        head, content_type, is_text_type=bool(is_text_type)
+    )
+
+
+def _decode_by_type(head: bytes, content_type: str, *, is_text_type: bool) -> str:
+    declared_charset = _CHARSET.search(content_type)
+    charset = declared_charset[1] if declared_charset else "utf-8"
     if not _CONTROLS.intersection(head):
-        return (
-            _decoded(head, charset, 0.9) or _decoded(head, "utf-8", 0.9) or head.decode("latin-1")
-        )
+        return _decode_without_controls(head, charset)
     if _is_container(head):
         return ""
-    wide = (
-        text
-        for name in _WIDE
-        if (text := _decoded(head, name, _LEAST_PRINTABLE)) and _is_western(text)
-    )
-    return next(wide, "") or (_decoded(head, charset, _LEAST_PRINTABLE) if told and claimed else "")
+    text = _decode_wide(head)
+    if not text and declared_charset and is_text_type:
+        text = _decode(head, charset, _LEAST_PRINTABLE)
+    return text
+
+
+def _decode_by_bom(head: bytes) -> str:
+    for bom, charset in _BOMS:
+        if head.startswith(bom):
+            text = _decode(head[len(bom) :], charset, _LEAST_PRINTABLE)
+            if text:
+                return text
+    return ""
+
+
+def _decode_without_controls(head: bytes, charset: str) -> str:
+    # Bytes without control characters are text, even if the declared charset is wrong: Latin-1
+    # decodes any byte.
+    text = _decode(head, charset, 0.9)
+    if not text:
+        text = _decode(head, "utf-8", 0.9)
+    return text or head.decode("latin-1")
+
+
+def _decode_wide(head: bytes) -> str:
+    """UTF-16 or UTF-32 without a byte order mark."""
+    for charset in _WIDE:
+        text = _decode(head, charset, _LEAST_PRINTABLE)
+        if text and _is_mostly_ascii(text):
+            return text
+    return ""
 
 
 def _is_container(head: bytes) -> bool:
     return any(fits(head) for fits in CONTAINERS.values())
 
 
-def _decoded(data: bytes, charset: str, least_printable: float) -> str:
-    """The text; empty if the bytes are none in that alphabet."""
-    if _BY_RULES.search(charset):
+def _decode(data: bytes, charset: str, least_printable: float) -> str:
+    """The text; empty if fewer than `least_printable` (0 to 1) of its characters are printable."""
+    if _NOT_A_CHARSET.search(charset):
         return ""
     try:
         text = data.decode(charset, "replace")
     except (LookupError, UnicodeError, ValueError):
         return ""
-    good = sum(
-        character.isspace() or unicodedata.category(character)[0] not in "C" for character in text
-    )
-    wrong = text.count("\ufffd")
-    return text if text and good - wrong >= least_printable * len(text) else ""
+    printable = sum(map(_is_printable, text))
+    replaced = text.count("\ufffd")
+    return text if printable - replaced >= least_printable * len(text) else ""
 
 
-def _is_western(text: str) -> bool:
-    """Pages are marked up in ASCII, whatever they are written in; noise in a wide alphabet is
-    not.
-    """
+def _is_printable(character: str) -> bool:
+    return character.isspace() or not unicodedata.category(character).startswith("C")
+
+
+def _is_mostly_ascii(text: str) -> bool:
+    """Whether it may be a page. Markup is ASCII in any language; noise read as UTF-16 is not."""
     return sum(character.isascii() for character in text) >= _LEAST_ASCII * len(text)
 
 
-def _unpacked(head: bytes) -> bytes:
-    """The beginning of what gzip or zlib packed and nobody declared; nothing if the bytes are not
-    packed so.
+def _decompress(head: bytes) -> bytes:
+    """The beginning of what gzip or zlib compressed; empty if the bytes are not compressed so.
+
+    Some servers compress without saying so in a header.
     """
     try:
         return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(head, len(head))
@@ -122,46 +152,55 @@ def _unpacked(head: bytes) -> bytes:
 
 
 def record_text_answer(
-    status: VideoStatus, folder: Path, known: MediaRecord | None, asked: str, successes: int | None
+    status: VideoStatus,
+    folder: Path,
+    known: MediaRecord | None,
+    source_name: str,
+    successes: int | None,
 ) -> MediaRecord:
-    """The record of one more run that got text for a video, which is final if it has come often
-    enough.
+    """The record after a run that got text for a video: final if text has come often enough.
 
-    `folder` holds the records of its neighbours and `known` is its own, of before. `successes` is
-    how many other videos this run got from the site so far; None if nobody counts, and then all
-    neighbours that are here count.
+    Args:
+        status: the failure of this run, `text_answer`.
+        folder: the records of the shard's other videos.
+        known: the video's record of earlier runs.
+        source_name: the site.
+        successes: how many other videos this run got from the site so far; None if that is not
+            counted, and then all videos in `folder` count.
     """
-    before: Mapping[str, JSON] = (
-        known.facts if known is not None and known.source_name == asked else {}
-    )
-    runs, others = _number(before, "text_runs") + 1, sum(1 for _ in _arrived(folder, asked))
-    first = before.get("others_at_first")
-    at_first = (
-        first if isinstance(first, int) else 0 if successes is None else max(others - successes, 0)
-    )
-    if runs >= FINAL_AFTER_RUNS and others > at_first:
-        told = f"text on {runs} runs, while other videos of its host came; at last: {status.detail}"
-        return MediaRecord(asked, failure_status("only_text", told))
-    return MediaRecord(asked, status, facts={"text_runs": runs, "others_at_first": at_first})
+    facts: Mapping[str, JSON] = {}
+    if known is not None and known.source_name == source_name:
+        facts = known.facts
+    runs = _count_of(facts, "text_runs", 0) + 1
+    others = _count_downloaded(folder, source_name)
+    others_before = 0 if successes is None else max(others - successes, 0)
+    others_at_first = _count_of(facts, "others_at_first", others_before)
+    if runs >= FINAL_AFTER_RUNS and others > others_at_first:
+        detail = (
+            f"text on {runs} runs, while other videos of its host came; at last: {status.detail}"
+        )
+        return MediaRecord(source_name, failure_status("only_text", detail))
+    counts: dict[str, JSON] = {"text_runs": runs, "others_at_first": others_at_first}
+    return MediaRecord(source_name, status, facts=counts)
 
 
-def _number(facts: Mapping[str, JSON], name: str) -> int:
+def _count_of(facts: Mapping[str, JSON], name: str, default: int) -> int:
     value = facts.get(name)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) else default
 
 
-def _arrived(folder: Path, asked: str) -> Iterator[MediaRecord]:
-    """Records of this folder that say a video came from the same host."""
-    host = urllib.parse.urlsplit(asked).netloc
-    for path in folder.glob("*.json") if folder.is_dir() else ():
+def _count_downloaded(folder: Path, source_name: str) -> int:
+    """How many records in `folder` say that a video came from the same host."""
+    if not folder.is_dir():
+        return 0
+    host = urllib.parse.urlsplit(source_name).netloc
+    count = 0
+    for path in folder.glob("*.json"):
         record = None
-        with contextlib.suppress(
-            IntegrityError
-        ):  # a neighbour's damaged record is told where it is used
+        # A damaged record of another video is reported when that video is fetched.
+        with contextlib.suppress(IntegrityError):
             record = read_record(path)
-        if (
-            record
-            and record.status.state is State.DONE
-            and urllib.parse.urlsplit(record.source_name).netloc == host
-        ):
-            yield record
+        if record is None or record.status.state is not State.DONE:
+            continue
+        count += urllib.parse.urlsplit(record.source_name).netloc == host
+    return count

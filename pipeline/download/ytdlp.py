@@ -1,9 +1,8 @@
-"""One video from one site, through yt-dlp as a library, asked for until it is whole or its attempts
-are spent.
+"""Downloads one video from one site with yt-dlp, used as a library, in a limited number of attempts.
 
 yt-dlp gets fixed options: it reads no configuration, loads no plugins, starts no other downloader
-and writes only into the folder it is given. Its success is a hint: `pipeline.download.integrity`
-decides. Whether the network may be used at all is the rate limiter's decision.
+and writes only into the folder it is given. Whether a file is complete is decided by
+`pipeline.download.integrity`, when a request may be sent by the rate limiter.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from pipeline.download.error_mapping import (
     reason_of_text,
     retry_after_seconds,
 )
-from pipeline.download.http.bounded_http import TooLarge
+from pipeline.download.http.response import TooLarge
 from pipeline.download.http.transfer import Transfer, TransferLimits, TransferRequest
 from pipeline.download.integrity import check_integrity
 from pipeline.download.text_answer import detect_text
@@ -45,7 +44,7 @@ from storage.base.video_status import REASONS, Policy, failure_status
 from storage.files.os_errors import disk_fault
 
 _FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps", "duration")
-_TOLD_BY_WARNINGS = frozenset({"unknown", "no_format", "no_javascript", "stale_downloader"})
+_EXPLAINED_BY_WARNINGS = frozenset({"unknown", "no_format", "no_javascript", "stale_downloader"})
 _RUNTIMES = ("deno", "node", "quickjs", "bun")
 _SMALLEST_BYTES = 64
 """Shorter than any container's header, so a body this small was cut."""
@@ -59,58 +58,68 @@ up the others.
 # A broken site module raises whatever its author did not foresee; one video must not stop the run
 # for it.
 _FOREIGN_ERRORS = (
-    YoutubeDLError, http.client.HTTPException, OSError,
-    ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError,
-)  # fmt: skip
+    YoutubeDLError,
+    http.client.HTTPException,
+    OSError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A file that a site gave: where it lies, the suffix its bytes call for, what the site says of
-    it.
-    """
+    """A file that a site gave."""
 
     path: Path
     suffix: str
+    """By its first bytes. Empty if nothing in it can be opened."""
     facts: Mapping[str, JSON]
+    """What the site says of the video, and the version of yt-dlp."""
     damage: str = ""
-    """Why it is not whole; empty if it is. Only a file that came twice with the same bytes may be
-    damaged.
+    """Why it is not complete; empty if it is. Only a file that came twice with the same bytes may
+    be damaged.
     """
 
 
 def download(
-    video_id: str, partial: Path, source: SourceSettings, rate_limiter: RateLimiter | None = None
+    video_id: str,
+    partial: Path,
+    source: SourceSettings,
+    rate_limiter: RateLimiter | None = None,
 ) -> Downloaded:
-    """The file, below `partial`, whole; or damaged, if the site gave the same damaged bytes again.
+    """A complete file below `partial`; a damaged one if the site gave the same bytes twice.
 
-    `partial` is private to this video and outlives the call, so that a part can be continued.
+    `partial` is a folder of this video only. It outlives the call, so that a part can be continued.
     Raises VideoError, or SystemicFault when this machine is at fault.
     """
     rate_limiter = rate_limiter or NoLimit()
-    asking = _DownloadAttempts(video_id, partial, source)
+    attempts = _DownloadAttempts(video_id, partial, source)
     while True:
-        notes = _YtdlpLog(source)
+        log = _YtdlpLog(source)
         permit = rate_limiter.acquire()
         try:
-            arrived = asking.attempt(notes, rate_limiter)
+            downloaded = attempts.run_one(log, rate_limiter)
         except VideoError as error:
-            rate_limiter.sleep(
-                0
-            )  # a run that is being left cuts connections off, and blames no video for it
-            wait = notes.retry_after_seconds
-            if not rate_limiter.report(permit, error.status.reason, wait, video_id):
-                asking.failed_with(error, wait or 0.0)
-                rate_limiter.sleep(max(asking.pause_seconds, wait or 0.0))
+            # Raises if the run is ending: it cuts connections, which is no failure of the video.
+            rate_limiter.sleep(0)
+            wait_seconds = log.retry_after_seconds
+            if rate_limiter.report(permit, error.status.reason, wait_seconds, video_id):
+                continue
+            attempts.count_failure(error, wait_seconds or 0.0)
+            rate_limiter.sleep(max(attempts.pause_seconds, wait_seconds or 0.0))
         else:
             rate_limiter.report(permit, "", video_id=video_id)
-            if asking.satisfied_with(arrived):
-                return arrived
-            rate_limiter.sleep(asking.pause_seconds)
+            if attempts.accept(downloaded):
+                return downloaded
+            rate_limiter.sleep(attempts.pause_seconds)
 
 
 class _DownloadAttempts:
-    """The attempts for one video. One that is not worth another, and the last, raise."""
+    """The attempts for one video. A failure that allows no further attempt is raised."""
 
     def __init__(self, video_id: str, partial: Path, source: SourceSettings) -> None:
         self._video_id = video_id
@@ -124,56 +133,57 @@ class _DownloadAttempts:
         """The wait before the next attempt."""
         return float(self._source.backoff_seconds * 2 ** (self._attempts - 1))
 
-    def attempt(self, notes: _YtdlpLog, rate_limiter: RateLimiter) -> Downloaded:
-        return _attempt(self._video_id, self._partial, self._source, notes, rate_limiter)
+    def run_one(self, log: _YtdlpLog, rate_limiter: RateLimiter) -> Downloaded:
+        return _attempt(self._video_id, self._partial, self._source, log, rate_limiter)
 
-    def failed_with(self, error: VideoError, wait_seconds: float = 0.0) -> None:
-        """Count the attempt; return if another is worth it, after so long as the server asked us to
-        wait.
+    def count_failure(self, error: VideoError, wait_seconds: float = 0.0) -> None:
+        """Count a failed attempt. Returns if another attempt should follow, else raises.
+
+        `wait_seconds` is how long the server asks us to wait.
         """
         reason = error.status.reason
         self._attempts += 1
-        allowed = (
-            self._attempts < self._source.attempts and wait_seconds <= LONGEST_COURTESY_SECONDS
-        )
-        if allowed and self._worth_another(reason):
+        has_attempts = self._attempts < self._source.attempts
+        is_short_wait = wait_seconds <= LONGEST_COURTESY_SECONDS
+        if has_attempts and is_short_wait and self._is_worth_another(reason):
             return
-        if reason == "network" and (why := check_host(self._source)):
-            raise _environment("offline", why)
-        # A few videos that yt-dlp does not understand are normal; the gate stops the run when it is
-        # every one.
-        if REASONS[reason].policy is Policy.ENVIRONMENT and reason != "stale_downloader":
-            raise _environment(reason, error.status.detail)
+        if reason == "network":
+            unreachable = check_host(self._source)
+            if unreachable:
+                raise _environment_fault("offline", unreachable)
+        # A few videos that yt-dlp does not understand are normal. If it understands none, the rate
+        # limiter stops the run.
+        is_environment = REASONS[reason].policy is Policy.ENVIRONMENT
+        if is_environment and reason != "stale_downloader":
+            raise _environment_fault(reason, error.status.detail)
         raise error
 
-    def _worth_another(self, reason: str) -> bool:
+    def _is_worth_another(self, reason: str) -> bool:
         if reason == "forbidden":
             # An expired media address answers 403; YouTube hands out a fresh one when asked again.
             return self._source.is_youtube
         return REASONS[reason].policy is Policy.RETRY or reason == "proxy"
 
-    def satisfied_with(self, arrived: Downloaded) -> bool:
-        """Whether the file can be had no better. A damaged one is asked for again until the
-        attempts are spent.
-        """
-        if not arrived.damage:
+    def accept(self, downloaded: Downloaded) -> bool:
+        """Whether to keep the file. A damaged one counts as a failed attempt."""
+        if not downloaded.damage:
             return True
-        before, self._damaged_sha256 = self._damaged_sha256, digest(arrived.path)
-        stable = before == self._damaged_sha256 and self._attempts == self._source.attempts - 1
-        if not (stable and arrived.suffix):
-            arrived.path.unlink()
-            reason = "unreadable" if stable else "network"
-            self.failed_with(
-                VideoError(
-                    self._video_id,
-                    failure_status(reason, f"the file is not whole: {arrived.damage}"),
-                )
-            )
-            return False
-        return True
+        sha256 = digest(downloaded.path)
+        is_same_again = sha256 == self._damaged_sha256
+        self._damaged_sha256 = sha256
+        # The same bytes twice are what the site has. Before the last attempt, try for better ones.
+        is_last = self._attempts == self._source.attempts - 1
+        is_stable = is_same_again and is_last
+        if is_stable and downloaded.suffix:
+            return True
+        downloaded.path.unlink()
+        reason = "unreadable" if is_stable else "network"
+        detail = f"the file is not whole: {downloaded.damage}"
+        self.count_failure(VideoError(self._video_id, failure_status(reason, detail)))
+        return False
 
 
-def _environment(reason: str, why: str) -> SystemicFault:
+def _environment_fault(reason: str, why: str) -> SystemicFault:
     row = REASONS[reason]
     return SystemicFault(f"{row.meaning}: {why}. No video was marked for it; {row.advice}.")
 
@@ -182,42 +192,46 @@ def _attempt(
     video_id: str,
     partial: Path,
     source: SourceSettings,
-    notes: _YtdlpLog,
+    log: _YtdlpLog,
     rate_limiter: RateLimiter,
 ) -> Downloaded:
     target = partial / "media"
-    with _client(source, notes, lambda: rate_limiter.sleep(0)) as client:
-        with _in_our_words(video_id, notes, target):
-            info = _described(client, video_id, source)
-        _transfer(client, info, target, source=source, notes=notes, rate_limiter=rate_limiter)
+    with _client(source, log, lambda: rate_limiter.sleep(0)) as client:
+        with _as_video_errors(video_id, log, target):
+            info = _describe_video(client, video_id, source)
+        _transfer(client, info, target, source=source, log=log, rate_limiter=rate_limiter)
     try:
         _check_size(video_id, target.stat().st_size)
         suffix = accepted_suffix(target, video_id)
-        seconds = info.get("duration")
-        finding = check_integrity(
-            video_id, target, float(seconds) if isinstance(seconds, int | float) else None
-        )
+        result = check_integrity(video_id, target, _stated_seconds(info))
     except VideoError:
         target.unlink()
         raise
-    return Downloaded(
-        target,
-        suffix if finding.opens or not finding.damage else "",
-        _facts(info, source),
-        finding.damage,
-    )
+    is_useful = result.opens or not result.damage
+    return Downloaded(target, suffix if is_useful else "", _facts(info, source), result.damage)
+
+
+def _stated_seconds(info: Mapping[str, Any]) -> float | None:
+    seconds = info.get("duration")
+    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def _check_size(video_id: str, size_bytes: int) -> None:
-    """Raise VideoError `network` for a stump: of a transfer it says that more should have come."""
+    """Raise VideoError `network` if a file is too small to be one: it was cut on its way."""
     if size_bytes < _SMALLEST_BYTES:
-        told = f"the file has {size_bytes} bytes, less than any container's header"
-        raise VideoError(video_id, failure_status("network", told))
+        detail = f"the file has {size_bytes} bytes, less than any container's header"
+        raise VideoError(video_id, failure_status("network", detail))
 
 
 def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:
-    facts = {name: info[name] for name in _FACTS if isinstance(info.get(name), str | int | float)}
-    return {**(facts if source.is_youtube else {}), "yt_dlp": yt_dlp.version.__version__}
+    facts: dict[str, JSON] = {}
+    if source.is_youtube:
+        for name in _FACTS:
+            value = info.get(name)
+            if isinstance(value, str | int | float):
+                facts[name] = value
+    facts["yt_dlp"] = yt_dlp.version.__version__
+    return facts
 
 
 def _transfer(
@@ -226,77 +240,80 @@ def _transfer(
     target: Path,
     *,
     source: SourceSettings,
-    notes: _YtdlpLog,
+    log: _YtdlpLog,
     rate_limiter: RateLimiter,
 ) -> None:
-    """Make `target` the file that `info` describes. yt-dlp's own transfer joins versions of a file
-    without asking.
+    """Make `target` the file that `info` describes.
+
+    yt-dlp's own transfer is not used: it joins parts of different versions of a file.
     """
-    video_id, part = str(info["id"]), target.with_name("media.part")
-    own_headers = {
-        str(name): str(value) for name, value in (info.get("http_headers") or {}).items()
-    }
+    video_id = str(info["id"])
+    part = target.with_name("media.part")
+    headers = info.get("http_headers") or {}
+    own_headers = {str(name): str(value) for name, value in headers.items()}
 
-    def ask(headers: dict[str, str]) -> Any:
-        return open_url(client, info["url"], {**own_headers, **headers})
+    def send(range_headers: dict[str, str]) -> Any:
+        return open_url(client, info["url"], {**own_headers, **range_headers})
 
-    def look(head: bytes, content_type: str) -> None:
-        if text := detect_text(head, content_type):
-            raise VideoError(
-                video_id, failure_status("text_answer", notes.clean(f"it begins {text!r}"))
-            )
+    def refuse_text(head: bytes, content_type: str) -> None:
+        text = detect_text(head, content_type)
+        if text:
+            detail = log.clean(f"it begins {text!r}")
+            raise VideoError(video_id, failure_status("text_answer", detail))
 
-    want = TransferRequest(ask, look, lambda at, total: rate_limiter.sleep(0), _slice_bytes(info))
+    request = TransferRequest(
+        send, refuse_text, lambda at, total: rate_limiter.sleep(0), _slice_bytes(info)
+    )
     limits = TransferLimits(
         source.max_bytes,
         source.socket_timeout_seconds,
         source.min_bytes_per_second,
         source.transfer_seconds,
     )
-    if wait := _wait_until_available(info):
-        rate_limiter.sleep(wait)
-    transfer = Transfer(part, want, limits)  # its clock runs from here on
+    wait_seconds = _seconds_until_available(info)
+    if wait_seconds:
+        rate_limiter.sleep(wait_seconds)
+    transfer = Transfer(part, request, limits)  # its time limit starts here, after the wait
     # A media address handed out for a few hours answers 404 when it is stale; that says nothing
     # about the video.
-    with _in_our_words(video_id, notes, target, transfer, address_expires=source.is_youtube):
+    with _as_video_errors(video_id, log, target, transfer, address_expires=source.is_youtube):
         transfer.run()
         part.replace(target)
 
 
 def _slice_bytes(info: Mapping[str, Any]) -> int:
-    """YouTube sends large requests slowly; yt-dlp says how much to ask for at a time."""
+    """How much to ask for at a time: YouTube sends large requests slowly. 0: no limit."""
     return int((info.get("downloader_options") or {}).get("http_chunk_size") or 0)
 
 
-def _wait_until_available(info: Mapping[str, Any]) -> float:
-    """YouTube hands out addresses that are good only after the advertisements before a video."""
+def _seconds_until_available(info: Mapping[str, Any]) -> float:
+    """YouTube's addresses are valid only after the advertisements before a video."""
     seconds = (info.get("available_at") or 0) - time.time()
     return float(min(max(seconds, 0.0), LONGEST_COURTESY_SECONDS))
 
 
 def _client(
-    source: SourceSettings, notes: _YtdlpLog, go_on: Callable[[], None] = lambda: None
+    source: SourceSettings, log: _YtdlpLog, check_wanted: Callable[[], None] = lambda: None
 ) -> Any:
     # Plugins load from HOME and PYTHONPATH without being asked for; this is yt-dlp's own switch
     # against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
-    client = yt_dlp.YoutubeDL(_options(source, notes))
-    use_bounded_handler(client, go_on)
+    client = yt_dlp.YoutubeDL(_options(source, log))
+    use_bounded_handler(client, check_wanted)
     return client
 
 
 def javascript_runtimes() -> list[tuple[str, str, bool]]:
-    """Name, version and fitness of every JavaScript runtime that yt-dlp finds here."""
+    """Every JavaScript runtime that yt-dlp finds here: name, version, whether it is supported."""
     source = SourceSettings()
     with _client(source, _YtdlpLog(source)) as client:
-        found = [runtime.info for runtime in client._js_runtimes.values() if runtime is not None]
-    return [(info.name, info.version, info.supported) for info in found if info is not None]
+        runtimes = [runtime for runtime in client._js_runtimes.values() if runtime is not None]
+        infos = [runtime.info for runtime in runtimes]
+    return [(info.name, info.version, info.supported) for info in infos if info is not None]
 
 
-def _options(source: SourceSettings, notes: _YtdlpLog) -> dict[str, object]:
-    """Everything yt-dlp is told. What is not here has yt-dlp's default, which for a library means
-    off.
-    """
+def _options(source: SourceSettings, log: _YtdlpLog) -> dict[str, object]:
+    """The options of yt-dlp. All others keep its defaults, which for a library mean off."""
     return {
         "allowed_extractors": ["youtube"] if source.is_youtube else ["generic"],
         "cachedir": False,
@@ -312,11 +329,12 @@ def _options(source: SourceSettings, notes: _YtdlpLog) -> dict[str, object]:
         "ignoreerrors": False,
         # YouTube hides its addresses behind a script; any runtime that is installed will do.
         "js_runtimes": {name: {} for name in _RUNTIMES} if source.is_youtube else {},
-        "logger": notes,
+        "logger": log,
         "noplaylist": True,
         "noprogress": True,
         "postprocessors": [],
-        # Empty means none: proxies of the environment would change who is asked, and from where.
+        # Empty means none: proxies of the environment would change which site is asked, and from
+        # where.
         "proxy": source.proxy,
         "quiet": True,
         "remote_components": [],
@@ -330,34 +348,33 @@ def _options(source: SourceSettings, notes: _YtdlpLog) -> dict[str, object]:
 def _cookies(source: SourceSettings) -> object:
     if not source.cookies_file:
         return None
-    copy = cookie_jar(source.cookies_file)
-    copy.seek(0)
-    return copy
+    jar = cookie_jar(source.cookies_file)
+    jar.seek(0)
+    return jar
 
 
-def _described(client: Any, video_id: str, source: SourceSettings) -> dict[str, Any]:
+def _describe_video(client: Any, video_id: str, source: SourceSettings) -> dict[str, Any]:
+    """What yt-dlp calls the info dict of a video."""
     address = source.address(video_id)
     if not source.is_youtube:
         return {"id": video_id, "title": video_id, "url": address, "ext": "mp4"}
-    info = client.extract_info(address, download=False)
-    if not info or info.get("id") != video_id or "url" not in info:
-        raise VideoError(
-            video_id,
-            failure_status("unknown", f"asked for {video_id}, got {(info or {}).get('id')!r}"),
-        )
-    if info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
-        raise VideoError(video_id, failure_status("not_yet_live", str(info["live_status"])))
+    info = client.extract_info(address, download=False) or {}
+    if info.get("id") != video_id or "url" not in info:
+        detail = f"asked for {video_id}, got {info.get('id')!r}"
+        raise VideoError(video_id, failure_status("unknown", detail))
+    live_status = info.get("live_status")
+    if live_status in ("is_live", "is_upcoming", "post_live"):
+        raise VideoError(video_id, failure_status("not_yet_live", str(live_status)))
     return dict(info)
 
 
 class _YtdlpLog:
-    """Stands where yt-dlp expects a logger; keeps warnings, which often hold the cause, and prints
-    nothing.
-    """
+    """The logger of yt-dlp. Keeps warnings, which often hold the cause, and prints nothing."""
 
     def __init__(self, source: SourceSettings) -> None:
         self.warnings: list[str] = []
         self.retry_after_seconds: float | None = None
+        """How long the server of the last error asks us to wait."""
         self._source = source
 
     def debug(self, message: str) -> None:
@@ -371,26 +388,28 @@ class _YtdlpLog:
 
     @property
     def has_proxy(self) -> bool:
-        """Whether a proxy is asked."""
+        """Whether requests go to a proxy."""
         return bool(self._source.proxy)
 
     def clean(self, text: str) -> str:
-        """A text without what must not be kept."""
+        """A text without secrets and control characters."""
         return clean_message(text, self._source.secrets())
 
     def text(self) -> str:
+        """The warnings as one line, each once."""
         return self.clean(" | ".join(dict.fromkeys(self.warnings)))
 
 
 @contextlib.contextmanager
-def _in_our_words(
+def _as_video_errors(
     video_id: str,
-    notes: _YtdlpLog,
+    log: _YtdlpLog,
     target: Path,
     transfer: Transfer | None = None,
     *,
     address_expires: bool = False,
 ) -> Iterator[None]:
+    """Turn errors of yt-dlp and of the transfer into VideoError, those of our disk into faults."""
     try:
         yield
     except TooLarge as error:
@@ -398,37 +417,38 @@ def _in_our_words(
     except _FOREIGN_ERRORS as error:
         fault = local_fault(error)
         if fault is not None:
-            raise disk_fault(fault, target, transfer.declared_bytes if transfer else 0) from error
-        notes.retry_after_seconds = retry_after_seconds(error)
-        _let_go(error)
-        reason = _reason(error, notes, address_expires=address_expires)
-        if (
-            reason == "proxy" and not notes.has_proxy
-        ):  # a site that answers 407 by itself speaks for that video alone
-            reason = "forbidden"
-        status = failure_status(reason, _text(error, reason, notes))
-        # Not `from error`: a traceback would print addresses and headers that `_text` has cut out.
+            needed_bytes = transfer.declared_bytes if transfer else 0
+            raise disk_fault(fault, target, needed_bytes) from error
+        log.retry_after_seconds = retry_after_seconds(error)
+        _close_responses(error)
+        reason = _reason(error, log, address_expires=address_expires)
+        status = failure_status(reason, _detail(error, reason, log))
+        # Not `from error`: a traceback would print addresses and headers that `_detail` has cut
+        # out.
         raise VideoError(video_id, status) from None
 
 
-def _let_go(error: BaseException) -> None:
-    """Close the connections of refusals, which would hold their sockets until they are
-    collected.
-    """
+def _close_responses(error: BaseException) -> None:
+    """Close the connections of HTTP errors, which would stay open until garbage collection."""
     for link in causes(error):
         if isinstance(link, HTTPError):
             link.response.close()
 
 
-def _reason(error: BaseException, notes: _YtdlpLog, *, address_expires: bool) -> str:
+def _reason(error: BaseException, log: _YtdlpLog, *, address_expires: bool) -> str:
     reason = reason_of(error)
     if reason == "not_found" and address_expires:
         return "forbidden"
-    if reason == "no_format" and reason_of_text(notes.text()) == "no_javascript":
+    if reason == "proxy" and not log.has_proxy:
+        # Without a proxy the 407 is the site's own, and is about this video only.
+        return "forbidden"
+    if reason == "no_format" and reason_of_text(log.text()) == "no_javascript":
         return "no_javascript"
     return reason
 
 
-def _text(error: BaseException, reason: str, notes: _YtdlpLog) -> str:
-    text = notes.clean(str(error) or repr(error))
-    return f"{text} | {notes.text()}" if notes.warnings and reason in _TOLD_BY_WARNINGS else text
+def _detail(error: BaseException, reason: str, log: _YtdlpLog) -> str:
+    text = log.clean(str(error) or repr(error))
+    if log.warnings and reason in _EXPLAINED_BY_WARNINGS:
+        return f"{text} | {log.text()}"
+    return text

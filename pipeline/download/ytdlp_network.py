@@ -1,8 +1,7 @@
-"""yt-dlp's own way to ask over HTTP, with cookies, proxies and SOCKS, whose answers end: see
-`bounded_http`.
+"""The HTTP handler that yt-dlp uses here: its own, with the limits of `bounded_http`.
 
-yt-dlp unpacks bodies whole in memory and waits for each byte anew. Everything it asks for passes
-here: a site's pages within a limit of their own, media files by the limits of
+yt-dlp itself decompresses bodies whole in memory, and waits for every byte without a limit of the
+whole. Pages of a site have a limit of their own here; media files have the limits of
 `pipeline.download.http.transfer`.
 """
 
@@ -16,13 +15,9 @@ from yt_dlp.networking import Request
 from yt_dlp.networking._urllib import HTTPHandler, ProxyHandler, RedirectHandler, UrllibRH
 from yt_dlp.networking.exceptions import HTTPError
 
-from pipeline.download.http.bounded_http import (
-    ANSWER_SILENCES,
-    Body,
-    BoundedConnections,
-    Deadline,
-    UnreadRedirects,
-)
+from pipeline.download.http.body import Body
+from pipeline.download.http.bounded_http import BoundedConnections, UnreadRedirects
+from pipeline.download.http.time_limits import RESPONSE_SILENCES, Deadline
 from pipeline.download.http.transfer import RANGE_REFUSED, RangeRefused, Response
 from storage.base.errors import SystemicFault
 
@@ -31,10 +26,10 @@ PAGE_BYTES = 64_000_000
 
 
 class _Handler(BoundedConnections, HTTPHandler):  # type: ignore[misc]
-    """yt-dlp's connections, bounded; a body stays packed here, and is unpacked as it is read."""
+    """yt-dlp's connections with limits. Bodies stay compressed; `Body` decompresses them."""
 
     def http_response(self, req: Any, resp: Any) -> Any:
-        """The answer as it is."""
+        """The response as it is."""
         return resp
 
     https_response = http_response
@@ -45,10 +40,10 @@ class _RedirectHandler(UnreadRedirects, RedirectHandler):  # type: ignore[misc]
 
 
 class BoundedRH(UrllibRH):  # type: ignore[misc]
-    """yt-dlp's handler of requests, of http and https alone."""
+    """yt-dlp's request handler, for http and https only."""
 
     _SUPPORTED_URL_SCHEMES = ("http", "https")
-    still_wanted: Callable[[], None]
+    check_wanted: Callable[[], None]
 
     def _create_instance(self, proxies: Any, cookiejar: Any, legacy_ssl_support: Any = None) -> Any:
         handler = _Handler(
@@ -67,42 +62,43 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
             _RedirectHandler(),
         ):
             opener.add_handler(each)
-        opener.addheaders = []  # yt-dlp names itself in headers of its own
+        opener.addheaders = []  # yt-dlp sends headers of its own
         return opener
 
     def _send(self, request: Any) -> Any:
-        seconds = ANSWER_SILENCES * self._calculate_timeout(request)
-        self._deadline = Deadline(seconds, "the answer", self.still_wanted)
+        seconds = RESPONSE_SILENCES * self._calculate_timeout(request)
+        self._deadline = Deadline(seconds, "the answer", self.check_wanted)
         try:
             response = super()._send(request)
-        except HTTPError as error:  # site modules read the pages of refusals too
+        except HTTPError as error:
+            # Site modules of yt-dlp read the pages of errors too.
             error.response.fp = Body(error.response.fp, PAGE_BYTES)
             raise
         response.fp = Body(response.fp, PAGE_BYTES)
         return response
 
 
-def use_bounded_handler(client: Any, go_on: Callable[[], None]) -> None:
-    """Make BoundedRH the only way by which this `yt_dlp.YoutubeDL` asks. Others are used where they
-    are installed.
+def use_bounded_handler(client: Any, check_wanted: Callable[[], None]) -> None:
+    """Make BoundedRH the only request handler of this `yt_dlp.YoutubeDL`.
 
-    `go_on` raises SystemicFault when the run is being left; a request then ends with a
+    `check_wanted` raises SystemicFault when the run ends; a request then ends with a
     TransportError.
     """
 
-    def still_wanted() -> None:
+    def check_wanted_for_ytdlp() -> None:
         try:
-            go_on()
-        except SystemicFault as fault:  # yt-dlp keeps errors to itself that it does not know
+            check_wanted()
+        except SystemicFault as fault:
+            # yt-dlp hides errors of types that it does not know.
             raise ConnectionAbortedError(str(fault)) from fault
 
     client._request_director = client.build_request_director([BoundedRH])
     for handler in client._request_director.handlers.values():
-        handler.still_wanted = still_wanted
+        handler.check_wanted = check_wanted_for_ytdlp
 
 
 def open_url(client: Any, address: str, headers: dict[str, str]) -> Response:
-    """Ask for a file. Raises RangeRefused, and what yt-dlp raises."""
+    """Send a request for a file. Raises RangeRefused, and what yt-dlp raises."""
     try:
         response: Response = client.urlopen(Request(address, headers=headers))
     except HTTPError as error:

@@ -10,8 +10,8 @@ import urllib.error
 import urllib.parse
 from pathlib import Path
 
-from pipeline.download.http.bounded_http import TooLarge
 from pipeline.download.http.files import fetch_bytes
+from pipeline.download.http.response import TooLarge
 from storage.base.errors import SettingsError, SystemicFault
 
 MAX_BYTES = 256 * 1024 * 1024

@@ -1,8 +1,7 @@
-"""Files from http(s) addresses for people: weights and annotations. One that breaks off is
-continued by the next call.
+"""Fetches files from http(s) addresses for people: weights and annotations.
 
-Knows the limits that suit such files. Refuses to know what a file is for and whether it is the
-right one.
+A transfer that breaks off is continued by the next call. Whether a file is the right one is the
+caller's question.
 """
 
 from __future__ import annotations
@@ -16,7 +15,10 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 
-from pipeline.download.http.bounded_http import Body, TooLarge, TransferPace, bounded_opener
+from pipeline.download.http.body import Body
+from pipeline.download.http.bounded_http import bounded_opener
+from pipeline.download.http.response import TooLarge
+from pipeline.download.http.time_limits import TransferPace
 from pipeline.download.http.transfer import (
     RANGE_REFUSED,
     RangeRefused,
@@ -28,25 +30,24 @@ from storage.base.errors import SystemicFault
 from storage.files.os_errors import disk_fault
 
 TIMEOUT_SECONDS = 60.0
-"""How long the other side may stay silent. All that comes before a body may take four times as
-long.
+"""How long the other side may send nothing. Everything before a body may take four times as long.
 """
 MIN_BYTES_PER_SECOND = 1000.0
 """A body that stays below this for `TIMEOUT_SECONDS` is given up."""
-WHOLE_SECONDS = 12 * 3600.0
+MAX_SECONDS = 12 * 3600.0
 """No body takes longer."""
 
 
 @dataclass
 class Reply:
-    """A successful answer."""
+    """A successful response."""
 
     status: int
     headers: Message
     fp: Body
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self.fp.close()
 
 
@@ -55,21 +56,25 @@ def send_request(
 ) -> Reply:
     """Send one request.
 
-    Raises urllib.error.HTTPError for a state that is no success, another OSError or an
-    `http.client.HTTPException` where nobody answers in HTTP, and ValueError for what is no address.
+    Raises:
+        urllib.error.HTTPError: the response has a state that is not a success.
+        OSError: the connection failed.
+        http.client.HTTPException: the response is not valid HTTP.
+        ValueError: `url` is not an address.
     """
-    request = urllib.request.Request(url, headers={**headers, "Accept-Encoding": "identity"})  # noqa: S310  # the opener knows http(s) only
-    answer = bounded_opener(timeout_seconds).open(request, timeout=timeout_seconds)
-    return Reply(answer.status, answer.headers, Body(answer, max_bytes))
+    headers = {**headers, "Accept-Encoding": "identity"}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  # opens http(s) only
+    response = bounded_opener(timeout_seconds).open(request, timeout=timeout_seconds)
+    return Reply(response.status, response.headers, Body(response, max_bytes))
 
 
 def fetch_bytes(url: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
-    """A small file, whole. Raises TooLarge, and what `ask` and `Body` raise."""
+    """The bytes of a small file. Raises TooLarge, and what `send_request` and `Body` raise."""
     reply = send_request(url, {}, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
     try:
         if reply.status != http.client.OK:
             raise http.client.HTTPException(f"it answers {reply.status} and sends no whole file")
-        reply.fp.pace = TransferPace(timeout_seconds, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
+        reply.fp.pace = TransferPace(timeout_seconds, MIN_BYTES_PER_SECOND, MAX_SECONDS)
         return reply.fp.read()
     finally:
         reply.close()
@@ -78,33 +83,27 @@ def fetch_bytes(url: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
 def fetch_file(
     url: str, part: Path, *, max_bytes: int, on_progress: Callable[[int, int | None], None]
 ) -> None:
-    """Make `part` the whole file at `url`, continuing what an earlier call left if the server names
-    the same version.
+    """Make `part` the complete file at `url`.
 
-    `on_progress` is called with bytes so far, and of all if known. Raises SystemicFault for anything that may be
-    better later, with what has arrived kept; for an answer that will stay so, the part is removed
-    first.
+    Continues what an earlier call left, if the server names the same version.
+
+    Args:
+        url: an http(s) address.
+        part: the file to write.
+        max_bytes: a larger file is refused.
+        on_progress: called with the bytes so far, and the size of the whole or None.
+
+    Raises:
+        SystemicFault: a failure. What came is kept if a later call may continue it, else removed.
     """
 
-    def asked(headers: dict[str, str]) -> Reply:
-        try:
-            return send_request(url, headers, max_bytes=max_bytes, timeout_seconds=TIMEOUT_SECONDS)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if "Range" in headers and error.code in RANGE_REFUSED:
-                raise RangeRefused(f"{error.code} {error.reason}") from error
-            raise _Refused(
-                f"{url} answers {error.code} {error.reason}. Run the same command again later."
-            ) from error
-        except ValueError as error:
-            raise _Refused(f"{url!r} is no address: {error}") from error
-        except OSError as error:  # others, of routes and names, would look like those of our disk
-            raise ConnectionError(str(error)) from error
+    def send(headers: dict[str, str]) -> Reply:
+        return _send_for_transfer(url, headers, max_bytes)
 
+    limits = TransferLimits(max_bytes, TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND, MAX_SECONDS)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        limits = TransferLimits(max_bytes, TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND, WHOLE_SECONDS)
-        Transfer(part, TransferRequest(asked, on_progress=on_progress), limits).run()
+        Transfer(part, TransferRequest(send, on_progress=on_progress), limits).run()
     except _Refused as refusal:
         raise SystemicFault(str(refusal)) from refusal
     except TooLarge as error:
@@ -113,20 +112,38 @@ def fetch_file(
         ) from error
     except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
         size_bytes = part.stat().st_size if part.exists() else 0
-        left = (
-            f" {size_bytes:,} bytes came. Run the same command again; it continues from there."
-            if size_bytes
-            else ""
-        )
+        advice = ""
+        if size_bytes:
+            advice = (
+                f" {size_bytes:,} bytes came. Run the same command again; it continues from there."
+            )
         raise SystemicFault(
-            f"{_host(url)} cannot be reached or broke off: {error}.{left}"
+            f"{_host(url)} cannot be reached or broke off: {error}.{advice}"
         ) from error
     except OSError as error:
         raise disk_fault(error, part) from error
 
 
 class _Refused(Exception):
-    """An answer that ends the transfer, in words for people."""
+    """A response that ends the transfer; the message is for people."""
+
+
+def _send_for_transfer(url: str, headers: dict[str, str], max_bytes: int) -> Reply:
+    """Send one request, with the errors that `Transfer` expects."""
+    try:
+        return send_request(url, headers, max_bytes=max_bytes, timeout_seconds=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if "Range" in headers and error.code in RANGE_REFUSED:
+            raise RangeRefused(f"{error.code} {error.reason}") from error
+        raise _Refused(
+            f"{url} answers {error.code} {error.reason}. Run the same command again later."
+        ) from error
+    except ValueError as error:
+        raise _Refused(f"{url!r} is not an address: {error}") from error
+    except OSError as error:
+        # An error of a route or a name would look like an error of our disk.
+        raise ConnectionError(str(error)) from error
 
 
 def _host(url: str) -> str:

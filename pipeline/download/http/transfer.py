@@ -1,9 +1,8 @@
-"""One file over HTTP into one part on disk: continued only where it began, whole or an error,
-bounded in time and size.
+"""Transfers one file over HTTP into one part on disk, and continues a part of an earlier attempt.
 
-A part is joined to what comes later only if the server names the same version, length and place,
-and sends the last bytes of the part once more. Any other answer begins anew from byte 0. Knows no
-yt-dlp, no videos and no weights: whoever uses it brings the way to ask.
+A part is continued only if the server names the same version, length and place, and sends the last
+bytes of the part once more. Any other response starts again at byte 0. How a request is sent is the
+caller's part: see `TransferRequest`.
 """
 
 from __future__ import annotations
@@ -16,41 +15,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
-from pipeline.download.http.bounded_http import (
-    Body,
-    InvalidResponse,
-    TooLarge,
-    TransferPace,
-    declared_bytes,
-)
+from pipeline.download.http.body import Body
+from pipeline.download.http.response import InvalidResponse, TooLarge, declared_bytes
+from pipeline.download.http.time_limits import TransferPace
 from storage.files.file_lock import check_held
 
 OVERLAP_BYTES = 16384
-"""So many bytes of a part are asked for once more, and must be the same: a server may name versions
+"""The end of a part that is requested again and must be the same: a server may name versions
 wrongly.
 """
 HEAD_BYTES = 4096
-"""What is looked at before any byte is kept."""
+"""What is inspected before any byte is written."""
 RANGE_REFUSED = frozenset({400, 405, 412, 416, 501})
-"""States that mean, in answer to a request for a range: ask without."""
+"""States that mean, as the response to a request for a range: ask without a range."""
 _BLOCK_BYTES = 8192
-"""So much is kept at a time; between two blocks a transfer can be left."""
-_BEGINNINGS = 3
+"""Bytes that are written at a time; between two blocks a transfer can be stopped."""
+_MAX_STARTS = 3
 _FILE_STATES = (200, 203)
 _CONTENT_RANGE = re.compile(r"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class Response(Protocol):
-    """What an answer must have."""
+    """What a transfer needs of a response."""
 
     status: int
     headers: Message
     fp: Body
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...
 
 
@@ -58,8 +53,8 @@ class RangeRefused(Exception):
     """The server will not send a part of the file."""
 
 
-class _BeginAnew(Exception):
-    """What came cannot be joined to what there is."""
+class _StartAgain(Exception):
+    """What came cannot be joined to the part."""
 
 
 @dataclass(frozen=True)
@@ -68,74 +63,75 @@ class TransferLimits:
 
     max_bytes: int
     silence_seconds: float
-    """How long the other side may stay silent; also the window in which a body must show its
-    pace.
-    """
+    """How long the other side may send nothing; also the window in which speed is measured."""
     min_bytes_per_second: float
-    whole_seconds: float
+    max_seconds: float
     """For all bytes of one attempt."""
 
 
 @dataclass(frozen=True)
 class TransferRequest:
-    """What a user of `Transfer` decides. Each function may raise, which ends the transfer and keeps
-    the part.
+    """What the user of a `Transfer` decides.
+
+    Each function may raise, which ends the transfer and keeps the part.
     """
 
-    ask: Callable[[dict[str, str]], Response]
-    """Sends one request with these headers. Raises RangeRefused for a state of `RANGE_REFUSED` to a
-    `Range`.
+    send: Callable[[dict[str, str]], Response]
+    """Sends one request with these headers. Raises RangeRefused if the response to a `Range` has a
+    state of `RANGE_REFUSED`.
     """
-    look: Callable[[bytes, str], None] = lambda head, content_type: None
-    """Sees the first bytes and the Content-Type of a file that begins, before anything is kept of
-    it.
-    """
+    inspect: Callable[[bytes, str], None] = lambda head, content_type: None
+    """Called with the first bytes of a file and its Content-Type, before anything is written."""
     on_progress: Callable[[int, int | None], None] = lambda at, total: None
-    """Hears of bytes so far, and of all if known, at every block."""
+    """Called at every block with the bytes so far, and the size of the file or None."""
     slice_bytes: int = 0
-    """Ask for so many bytes at a time, where a site is slow otherwise; 0: for all at once."""
+    """Ask for so many bytes at a time; 0: for all at once."""
 
 
 @dataclass
-class _Known:
-    """What there is of the file, and what its server said of it."""
+class _PartState:
+    """What is written of the file, and what its server says of it."""
 
     at: int = 0
+    """Bytes that are written."""
     version: str = ""
     total: int | None = None
     is_old: bool = False
-    """Whether it is of an earlier attempt, so that the server is to send the whole file if it has
-    another by now.
+    """Whether it is of an earlier attempt. The server may have another version by now, and should
+    then send the whole file.
     """
 
 
 class Transfer:
-    """One attempt for one file. What it leaves, another continues."""
+    """One attempt for one file. What it leaves, another attempt continues."""
 
-    def __init__(self, part: Path, want: TransferRequest, limits: TransferLimits) -> None:
+    def __init__(self, part: Path, request: TransferRequest, limits: TransferLimits) -> None:
+        """The time limits start now."""
         self._part = part
         self._version_file = version_file(part)
-        self._want = want
+        self._request = request
         self._limits = limits
         self._pace = TransferPace(
-            limits.silence_seconds, limits.min_bytes_per_second, limits.whole_seconds
+            limits.silence_seconds, limits.min_bytes_per_second, limits.max_seconds
         )
-        self._ask_for_range = False
+        self._always_asks_range = False
         self.declared_bytes = 0
-        """Of the whole file; 0 if nobody said."""
+        """Size of the whole file; 0 if the server does not state it."""
 
     def run(self) -> None:
-        """Make the part the whole file.
+        """Make the part the complete file.
 
-        Raises TooLarge, after removing the part, and with the part kept ConnectionError,
-        TimeoutError, an `http.client.HTTPException`, an OSError of the disk, and what the functions
-        of `TransferRequest` raise.
+        Raises:
+            TooLarge: after removing the part.
+            ConnectionError, TimeoutError, http.client.HTTPException: the part is kept.
+            OSError: an error of the disk; the part is kept.
+            Exception: what the functions of `TransferRequest` raise; the part is kept.
         """
         why = ""
-        for _ in range(_BEGINNINGS):
+        for _ in range(_MAX_STARTS):
             try:
                 self._fill()
-            except _BeginAnew as refusal:
+            except _StartAgain as refusal:
                 why = str(refusal)
                 forget(self._part)
             except TooLarge:
@@ -144,168 +140,207 @@ class Transfer:
             else:
                 self._version_file.unlink(missing_ok=True)
                 return
-        raise ConnectionError(f"{why}; the file was begun {_BEGINNINGS} times")
+        raise ConnectionError(f"{why}; the file was begun {_MAX_STARTS} times")
 
     def _fill(self) -> None:
-        known = self._left()
-        with self._part.open("r+b" if known.at else "w+b") as file:
-            while not self._answered(file, known):
-                """A part came; ask for the next."""
+        state = self._read_old_part()
+        with self._part.open("r+b" if state.at else "w+b") as file:
+            is_complete = False
+            while not is_complete:
+                is_complete = self._request_once(file, state)
 
-    def _left(self) -> _Known:
+    def _read_old_part(self) -> _PartState:
         """What an earlier attempt left, if it can be continued."""
         size_bytes = self._part.stat().st_size if self._part.exists() else 0
         try:
-            noted = json.loads(self._version_file.read_bytes())
-            known = _Known(size_bytes, str(noted["version"]), noted["total"], is_old=True)
+            content = json.loads(self._version_file.read_bytes())
+            state = _PartState(size_bytes, str(content["version"]), content["total"], is_old=True)
         except (FileNotFoundError, ValueError, TypeError, KeyError):
-            known = _Known()
-        if size_bytes <= OVERLAP_BYTES or not known.version:
+            state = _PartState()
+        # A part that is not longer than the overlap saves nothing.
+        if size_bytes <= OVERLAP_BYTES or not state.version:
             forget(self._part)
-            return _Known()
-        return known
+            return _PartState()
+        return state
 
-    def _answered(self, file: BinaryIO, known: _Known) -> bool:
-        """Ask once and keep what comes; whether the file is whole now."""
-        start = max(known.at - OVERLAP_BYTES, 0)
-        headers = {"Accept-Encoding": "identity"}
-        if known.at or self._want.slice_bytes or self._ask_for_range:
-            end = known.at + self._want.slice_bytes - 1 if self._want.slice_bytes else ""
-            headers["Range"] = f"bytes={start}-{end}"
-        if known.at and known.is_old:
-            headers["If-Range"] = known.version
-        asked_at = time.monotonic()
+    def _request_once(self, file: BinaryIO, state: _PartState) -> bool:
+        """Send one request and write what comes; whether the file is complete now."""
+        headers = self._headers(state)
+        started = time.monotonic()
         try:
-            response = self._want.ask(headers)
+            response = self._request.send(headers)
         except RangeRefused as refusal:
-            self._ask_for_range = False
-            raise _BeginAnew(f"the server refuses to continue ({refusal})") from refusal
-        self._pace.excuse(time.monotonic() - asked_at)
+            self._always_asks_range = False
+            raise _StartAgain(f"the server refuses to continue ({refusal})") from refusal
+        self._pace.exclude(time.monotonic() - started)
         try:
             if response.status == http.client.PARTIAL_CONTENT:
-                return self._part_came(response, file, known, start if "Range" in headers else None)
+                return self._write_range(response, file, state, asked_range="Range" in headers)
             if response.status not in _FILE_STATES:
                 raise InvalidResponse(f"the server answers {response.status} and sends no file")
-            self._whole_came(response, file, known)
+            self._write_whole(response, file, state)
             return True
         finally:
             response.close()
 
-    def _whole_came(self, response: Response, file: BinaryIO, known: _Known) -> None:
-        body = self._body(response)
-        known.total = None if body.codings else declared_bytes(response.headers)
-        head = self._seen(body, response)
-        if (known.total or 0) > self._limits.max_bytes:
-            raise TooLarge(known.total or 0, self._limits.max_bytes)
-        known.at, known.version = 0, "" if body.codings else _version(response.headers)
+    def _headers(self, state: _PartState) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity"}
+        slice_bytes = self._request.slice_bytes
+        if state.at or slice_bytes or self._always_asks_range:
+            end = state.at + slice_bytes - 1 if slice_bytes else ""
+            headers["Range"] = f"bytes={_range_start(state)}-{end}"
+        if state.at and state.is_old:
+            # The server sends the whole file if it has another version now.
+            headers["If-Range"] = state.version
+        return headers
+
+    def _write_whole(self, response: Response, file: BinaryIO, state: _PartState) -> None:
+        body = self._limited_body(response)
+        # The length of a compressed body is not the length of the file.
+        state.total = None if body.codings else declared_bytes(response.headers)
+        head = self._inspect_head(body, response)
+        self._check_total(state.total or 0)
+        state.at = 0
+        state.version = "" if body.codings else _version(response.headers)
         file.seek(0)
         file.truncate()
-        self._note(known)
-        self._keep(head, file, known)
+        self._write_version(state)
+        self._write_block(head, file, state)
         while block := body.read1(_BLOCK_BYTES):
-            self._keep(block, file, known)
+            self._write_block(block, file, state)
 
-    def _part_came(
-        self, response: Response, file: BinaryIO, known: _Known, start: int | None
+    def _write_range(
+        self, response: Response, file: BinaryIO, state: _PartState, *, asked_range: bool
     ) -> bool:
-        """Keep a 206 that is exactly what was asked for. Raises _BeginAnew for any other."""
-        if start is None:
-            self._ask_for_range = True
-            raise _BeginAnew("the server sends a part that nobody asked for (206)")
-        body = self._body(response)
-        end = _end_of_range(response, body, known, start)
-        total = known.total or 0
-        if total > self._limits.max_bytes:
-            raise TooLarge(total, self._limits.max_bytes)
-        if known.at:
-            file.seek(start)
-            if body.read(known.at - start) != file.read(known.at - start):
-                raise _BeginAnew("the server continues with another file than it began")
+        """Write a 206 that is exactly what was asked for; whether the file is complete now.
+
+        Raises _StartAgain for any other.
+        """
+        if not asked_range:
+            # Some servers send 206 always; they are then asked for the range from 0 on.
+            self._always_asks_range = True
+            raise _StartAgain("the server sends a part that nobody asked for (206)")
+        body = self._limited_body(response)
+        end = _check_range(response, body, state)
+        total = state.total or 0
+        self._check_total(total)
+        if state.at:
+            self._check_overlap(body, file, state)
         else:
-            known.version = _version(response.headers)
-            head = self._seen(body, response)
-            self._note(known)
-            self._keep(head, file, known)
-        while known.at <= end and (block := body.read1(_BLOCK_BYTES)):
-            self._keep(block, file, known)
-        if known.at > end:
-            raise _BeginAnew(f"the server sends more bytes than its Content-Range states, {end:,}")
-        if known.at < end:
+            state.version = _version(response.headers)
+            head = self._inspect_head(body, response)
+            self._write_version(state)
+            self._write_block(head, file, state)
+        while state.at <= end and (block := body.read1(_BLOCK_BYTES)):
+            self._write_block(block, file, state)
+        if state.at > end:
+            raise _StartAgain(f"the server sends more bytes than its Content-Range states, {end:,}")
+        if state.at < end:
             raise ConnectionError(
-                f"{known.at:,} bytes came of the {end:,} that Content-Range states"
+                f"{state.at:,} bytes came of the {end:,} that Content-Range states"
             )
         return end == total
 
-    def _body(self, response: Response) -> Body:
+    def _check_total(self, total: int) -> None:
+        if total > self._limits.max_bytes:
+            raise TooLarge(total, self._limits.max_bytes)
+
+    def _check_overlap(self, body: Body, file: BinaryIO, state: _PartState) -> None:
+        """Compare the repeated bytes; leaves `file` at its end."""
+        start = _range_start(state)
+        overlap_bytes = state.at - start
+        file.seek(start)
+        if body.read(overlap_bytes) != file.read(overlap_bytes):
+            raise _StartAgain("the server continues with another file than it began")
+
+    def _limited_body(self, response: Response) -> Body:
         response.fp.pace = self._pace
         response.fp.limit_bytes = self._limits.max_bytes
         return response.fp
 
-    def _seen(self, body: Body, response: Response) -> bytes:
+    def _inspect_head(self, body: Body, response: Response) -> bytes:
         head = body.read(HEAD_BYTES)
-        self._want.look(head, response.headers.get("Content-Type") or "")
+        self._request.inspect(head, response.headers.get("Content-Type") or "")
         return head
 
-    def _keep(self, block: bytes, file: BinaryIO, known: _Known) -> None:
-        check_held(
-            once_in_seconds=1.0
-        )  # a part that is another process's by now is not ours to write into
+    def _write_block(self, block: bytes, file: BinaryIO, state: _PartState) -> None:
+        # If another process took over the shard, the part is not ours to write any more.
+        check_held(once_in_seconds=1.0)
         file.write(block)
-        known.at += len(block)
-        if known.at > self._limits.max_bytes:
-            raise TooLarge(known.at, self._limits.max_bytes)
-        self._want.on_progress(known.at, known.total)
+        state.at += len(block)
+        if state.at > self._limits.max_bytes:
+            raise TooLarge(state.at, self._limits.max_bytes)
+        self._request.on_progress(state.at, state.total)
 
-    def _note(self, known: _Known) -> None:
-        """Note which version the part is of, before its first byte is kept."""
-        self.declared_bytes = known.total or 0
-        if known.version:
-            self._version_file.write_text(
-                json.dumps({"version": known.version, "total": known.total})
-            )
+    def _write_version(self, state: _PartState) -> None:
+        """Record which version the part is of, before its first byte is written."""
+        self.declared_bytes = state.total or 0
+        if state.version:
+            content = {"version": state.version, "total": state.total}
+            self._version_file.write_text(json.dumps(content))
         else:
             self._version_file.unlink(missing_ok=True)
 
 
-def _end_of_range(response: Response, body: Body, known: _Known, start: int) -> int:
-    """The byte behind the part that comes. Sets `known.total`."""
-    told = response.headers.get("Content-Range") or ""
-    found = _CONTENT_RANGE.fullmatch(told.strip())
-    if body.codings or not found:
-        raise _BeginAnew(
-            f"the server sends a part and calls it {told[:80]!r}, packed {body.codings}"
+def _range_start(state: _PartState) -> int:
+    return max(state.at - OVERLAP_BYTES, 0)
+
+
+class _ContentRange(NamedTuple):
+    """The header Content-Range: bytes `first` to `last`, both included, of `total`."""
+
+    first: int
+    last: int
+    total: int
+
+
+def _check_range(response: Response, body: Body, state: _PartState) -> int:
+    """Check that a 206 continues the part. Sets `state.total`; the end of its bytes in the file."""
+    start = _range_start(state)
+    header = response.headers.get("Content-Range") or ""
+    match = _CONTENT_RANGE.fullmatch(header.strip())
+    if body.codings or not match:
+        raise _StartAgain(
+            f"the server sends a part and calls it {header[:80]!r}, packed {body.codings}"
         )
-    first, last, total = map(int, found.groups())
+    stated = _ContentRange(*map(int, match.groups()))
     declared = declared_bytes(response.headers)
-    sizes_agree = (
-        first <= last < total and declared in (None, last + 1 - first) and last >= known.at
-    )
-    if first != start or not sizes_agree or known.total not in (None, total):
-        raise _BeginAnew(
-            f"the server was asked for bytes from {start} on, and calls {declared} bytes {told[:80]!r}"
+    is_asked_for = stated.first == start and state.total in (None, stated.total)
+    if not is_asked_for or not _is_consistent(stated, declared, state.at):
+        raise _StartAgain(
+            f"the server was asked for bytes from {start} on, "
+            f"and calls {declared} bytes {header[:80]!r}"
         )
-    if known.at and known.version != _version(response.headers):
-        raise _BeginAnew(
-            f"the file was {known.version!r} and is now {_version(response.headers)!r}"
-        )
-    known.total, known.is_old = total, False
-    return last + 1
+    version = _version(response.headers)
+    if state.at and state.version != version:
+        raise _StartAgain(f"the file was {state.version!r} and is now {version!r}")
+    state.total = stated.total
+    state.is_old = False
+    return stated.last + 1
+
+
+def _is_consistent(stated: _ContentRange, declared: int | None, at: int) -> bool:
+    """Whether the numbers of a 206 agree, and it brings bytes after place `at`."""
+    in_order = stated.first <= stated.last < stated.total
+    length_agrees = declared in (None, stated.last + 1 - stated.first)
+    return in_order and length_agrees and stated.last >= at
 
 
 def _version(headers: Message) -> str:
-    """What the server calls this version of the file; empty if it gives it no name."""
-    tag = headers.get("ETag") or ""
-    # A weak tag names things that look alike, not equal bytes.
-    version = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
+    """The server's name for this version of the file; empty if it has none."""
+    version = headers.get("ETag") or ""
+    # A weak tag names files that look alike, which may have different bytes.
+    if not version or version.startswith("W/"):
+        version = headers.get("Last-Modified") or ""
     return version if version.isprintable() else ""
 
 
 def version_file(part: Path) -> Path:
-    """Where the version of a part is noted."""
+    """Where the version of a part is recorded."""
     return part.with_name(f"{part.name}.version")
 
 
 def forget(part: Path) -> None:
-    """Throw a part away, so that the next attempt begins anew."""
+    """Remove a part, so that the next attempt starts at byte 0."""
     part.unlink(missing_ok=True)
     version_file(part).unlink(missing_ok=True)

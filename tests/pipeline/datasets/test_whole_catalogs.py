@@ -24,7 +24,7 @@ from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.diagnostics.availability import availability_by_split
 from pipeline.download import integrity
 from pipeline.download.fetch import Media, SourceSettings, fetch
-from pipeline.download.integrity import counted_in_child
+from pipeline.download.integrity import count_in_child
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.container.packet_counts import PacketCounts
@@ -268,10 +268,10 @@ def _count_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counted(video_id: str, path: Path) -> PacketCounts:
         digest = hashlib.sha256(path.read_bytes()).digest()
-        known[digest] = known.get(digest) or counted_in_child(video_id, path)
+        known[digest] = known.get(digest) or count_in_child(video_id, path)
         return known[digest]
 
-    monkeypatch.setattr(integrity, "counted_in_child", counted)
+    monkeypatch.setattr(integrity, "count_in_child", counted)
 
 
 @pytest.mark.slow

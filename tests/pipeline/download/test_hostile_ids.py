@@ -97,7 +97,7 @@ def test_what_a_site_says_names_nothing(
     info = {**said, "id": "abc", "ext": "mp4", "url": mirror.template.format(id="abc")}
     notes = _YtdlpLog(source)
     with _client(source, notes) as client:
-        _transfer(client, info, work / "media", source=source, notes=notes, rate_limiter=NoLimit())
+        _transfer(client, info, work / "media", source=source, log=notes, rate_limiter=NoLimit())
     assert {path.parent for path in everything_below(tmp_path)} == {work}
     assert (work / "media").read_bytes() == MP4
 
@@ -110,6 +110,6 @@ def test_other_protocols_bring_nothing_in(tmp_path: Path, address: str) -> None:
     notes, info = _YtdlpLog(source), {"id": "abc", "ext": "mp4", "url": address}
     with _client(source, notes) as client, pytest.raises(VideoError, match="pending:"):
         _transfer(
-            client, info, tmp_path / "media", source=source, notes=notes, rate_limiter=NoLimit()
+            client, info, tmp_path / "media", source=source, log=notes, rate_limiter=NoLimit()
         )
     assert not (tmp_path / "media").exists()

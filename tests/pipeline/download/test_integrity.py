@@ -222,7 +222,7 @@ def test_an_index_that_knows_pictures_behind_the_end(tmp_path: Path) -> None:
     assert check_integrity("v", path).damage == ""
     path.write_bytes(open_ended[:-40])
     assert missing_bytes(path) == ""
-    assert "its index knows pictures up to byte" in check_integrity("v", path).damage
+    assert "its index has pictures up to byte" in check_integrity("v", path).damage
 
 
 def test_a_transport_stream_with_a_hole_of_whole_packets_is_not_whole(tmp_path: Path) -> None:

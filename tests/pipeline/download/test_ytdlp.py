@@ -19,7 +19,7 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError
 from pipeline.download import ytdlp_network
 from pipeline.download.access.rate_limiter import NoLimit
 from pipeline.download.access.source import YOUTUBE, SourceSettings
-from pipeline.download.ytdlp import _client, _described, _transfer, _YtdlpLog
+from pipeline.download.ytdlp import _client, _describe_video, _transfer, _YtdlpLog
 from storage.base.errors import VideoError
 from tests.conftest import REPOSITORY
 from tests.support import faulty_server as web
@@ -131,12 +131,12 @@ def test_an_answer_about_something_else_or_still_running_is_pending(
     answer: dict[str, object] | None, told: str
 ) -> None:
     with pytest.raises(VideoError, match=told):
-        _described(Site(answer), "abc", SourceSettings())
+        _describe_video(Site(answer), "abc", SourceSettings())
 
 
 def test_an_answer_about_the_video_is_taken() -> None:
     assert (
-        _described(
+        _describe_video(
             Site({"id": "abc", "url": "x", "live_status": "was_live"}), "abc", SourceSettings()
         )["url"]
         == "x"
@@ -152,7 +152,7 @@ def test_a_stale_media_address_does_not_make_a_video_gone(mirror: Mirror, tmp_pa
     ):
         with _client(source, notes) as client, pytest.raises(VideoError, match=reason):
             _transfer(
-                client, info, tmp_path / "media", source=source, notes=notes, rate_limiter=NoLimit()
+                client, info, tmp_path / "media", source=source, log=notes, rate_limiter=NoLimit()
             )
 
 
@@ -169,7 +169,7 @@ def test_a_site_that_wants_slices_is_asked_for_slices(
     source, notes = SourceSettings(mirror.template), _YtdlpLog(SourceSettings())
     with _client(source, notes) as client:
         _transfer(
-            client, info, tmp_path / "media", source=source, notes=notes, rate_limiter=NoLimit()
+            client, info, tmp_path / "media", source=source, log=notes, rate_limiter=NoLimit()
         )
     assert (tmp_path / "media").read_bytes() == MP4
     assert len(mirror.requests) == -(-len(MP4) // size_bytes)
@@ -195,7 +195,7 @@ def test_an_address_that_becomes_good_later_is_waited_for(
     info = {"id": "abc", "url": mirror.template.format(id="abc"), "available_at": later}
     source, notes, way = SourceSettings(mirror.template), _YtdlpLog(SourceSettings()), Waiting()
     with _client(source, notes) as client:
-        _transfer(client, info, tmp_path / "media", source=source, notes=notes, rate_limiter=way)
+        _transfer(client, info, tmp_path / "media", source=source, log=notes, rate_limiter=way)
     assert least <= sum(way.waited) <= max(later_seconds, 0)
 
 
