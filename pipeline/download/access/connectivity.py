@@ -1,7 +1,6 @@
-"""Is the site to blame, or can this machine not reach it at all? One connection to its host, or to
-the proxy.
+"""Opens a TCP connection to a site or proxy, to tell a failure of the site from a local one.
 
-Sends nothing. Knows no videos.
+Nothing is sent.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def check_host(source: SourceSettings) -> str:
-    """Why nobody answers at the host that every video of this source is asked at; empty if somebody
-    does.
-    """
+    """Why the host of a source, or its proxy, cannot be reached; empty if it can."""
     what = "the proxy" if source.proxy else "the source"
     parts = urllib.parse.urlsplit(source.proxy or source.template)
     host = parts.hostname or ""
     port = parts.port or _PORTS.get(parts.scheme, 443)
     try:
-        socket.create_connection((host, port), timeout=source.socket_timeout_seconds).close()
+        connection = socket.create_connection((host, port), timeout=source.socket_timeout_seconds)
     except OSError as error:
-        return f"{what} {host}:{port} cannot be reached: {error.strerror or error}"
+        reason = error.strerror or error
+        return f"{what} {host}:{port} cannot be reached: {reason}"
+    connection.close()
     return ""

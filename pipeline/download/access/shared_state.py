@@ -1,8 +1,8 @@
 """A small record that many processes, on many hosts, read and change one after the other.
 
-Every change is a new file with the next number, given its name by a link that never overwrites: of
-two writers one wins and the other looks again. So there is no lock to hold, to break, or to be left
-behind by a kill. Refuses to know what the record says.
+Every change is a new file with the next number. Its name is given by a link, which never
+overwrites: of two writers one wins, and the other reads again and retries. So there is no lock that
+a killed process could leave behind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.files.checksummed_json import read_sealed, seal
 KEPT = 50
 """Older changes that stay: a reader may be slow, and a name that went could be taken twice."""
 _NAME = re.compile(r"([0-9]{9})\.json")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Record = Mapping[str, JSON]
 
 
@@ -34,30 +34,33 @@ class SharedState:
         remove_stale_temporaries(folder)
 
     def read(self) -> dict[str, JSON]:
-        """The newest record; empty before the first change. Raises IntegrityError if somebody
-        meddled with it.
+        """The newest record; empty before the first change.
+
+        Raises IntegrityError if a file was altered by another program.
         """
         return self._newest()[1]
 
-    def change(self, decide: Callable[[Record], tuple[Record, Answer]]) -> Answer:
-        """Apply `decide`, which may be called several times, to the newest record; keep and return
-        what it says.
+    def change(self, decide: Callable[[Record], tuple[Record, Result]]) -> Result:
+        """Write the record that `decide` makes of the newest one, and return its second value.
 
-        A record that stays the same is not written.
+        `decide` is called again if another process wrote meanwhile. An equal record is not written.
         """
         while True:
             number, before = self._newest()
-            after, answer = decide(before)
-            if after == before or self._wrote(number + 1, after):
-                return answer
+            after, result = decide(before)
+            if after == before:
+                return result
+            if self._try_write(number + 1, after):
+                return result
 
-    def _wrote(self, number: int, record: Record) -> bool:
+    def _try_write(self, number: int, record: Record) -> bool:
+        """Whether this process was the first to write that number."""
         path = self._path(number)
+        # Writing equal bytes counts as success. The nonce makes them differ, so that two writers of
+        # equal records cannot both believe that they won.
+        content = seal({"nonce": secrets.token_hex(8), "record": dict(record)})
         try:
-            # The nonce keeps two writers of equal records from both believing that they won.
-            publish(
-                path, seal({"nonce": secrets.token_hex(8), "record": dict(record)}), replace=False
-            )
+            publish(path, content, replace=False)
         except IntegrityError:
             if path.exists():
                 return False
@@ -69,14 +72,17 @@ class SharedState:
 
     def _newest(self) -> tuple[int, dict[str, JSON]]:
         for number in sorted(self._numbers(), reverse=True):
+            # Another process may remove an old file between the listing and the reading.
             with contextlib.suppress(FileNotFoundError):
                 record = read_sealed(self._path(number))["record"]
                 return number, record if isinstance(record, dict) else {}
         return 0, {}
 
     def _numbers(self) -> list[int]:
-        names = [entry.name for entry in self._folder.iterdir()] if self._folder.is_dir() else []
-        return [int(match[1]) for match in map(_NAME.fullmatch, names) if match]
+        if not self._folder.is_dir():
+            return []
+        matches = [_NAME.fullmatch(entry.name) for entry in self._folder.iterdir()]
+        return [int(match[1]) for match in matches if match]
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:09d}.json"

@@ -1,7 +1,7 @@
-"""Where videos come from: the settings of a source, and the address of one id.
+"""Settings of a source of videos, and the address of one id.
 
-Opens nothing but the cookie file, and asks whether a folder exists; `pipeline.download.fetch` deals
-with what a source answers.
+Reads only the cookie file, and looks whether a folder exists; `pipeline.download.fetch` handles
+what a source answers.
 """
 
 from __future__ import annotations
@@ -25,21 +25,30 @@ _YOUTUBE_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "
 _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
+_LEAST_VALUES = (
+    ("max_height", 1),
+    ("attempts", 1),
+    ("socket_timeout_seconds", 0.1),
+    ("backoff_seconds", 0),
+    ("max_bytes", 1),
+    ("min_bytes_per_second", 0),
+    ("transfer_seconds", 1),
+)
+
+
 @dataclass(frozen=True)
 class RequestPace:
-    """How often everybody behind one egress may ask, and how long to keep still when a site says
-    stop.
-    """
+    """How often all processes behind one network address may ask, and how long they pause."""
 
     videos_per_hour: float
     """0 sets no limit."""
     first_pause_seconds: float
-    """The first pause, where the site does not say how long; it doubles while the site still says
+    """The first pause after a stop, if the site does not say how long. It doubles with each further
     stop.
     """
     longest_pause_seconds: float = 6 * 3600.0
     max_paused_seconds: float = 48 * 3600.0
-    """A run that has paused so long in all stops, to be run again later."""
+    """A run that has paused so long in total ends; it can be run again later."""
 
 
 YOUTUBE_PACE = RequestPace(videos_per_hour=250, first_pause_seconds=3600)
@@ -80,65 +89,58 @@ class SourceSettings:
 
     @property
     def folder(self) -> Path | None:
-        """The folder that is searched; None when the source is a site."""
+        """The folder that is searched; None if the source is a site."""
         return None if "://" in self.template else Path(self.template)
 
     @property
     def is_youtube(self) -> bool:
-        """Whether yt-dlp's YouTube module is needed; any other site answers with the file
-        itself.
-        """
+        """Whether yt-dlp's YouTube module is needed. Any other site sends the file itself."""
         return urllib.parse.urlsplit(self.template).hostname in _YOUTUBE_HOSTS
 
     @property
     def name(self) -> str:
-        """What records call this source: its template with `...` for keys in its query; `folder`
-        for any folder.
+        """What records call this source: its template, without the values of keys in its query.
+
+        `folder` for any folder.
         """
         if self.folder is not None:
             return FOLDER
         parts = urllib.parse.urlsplit(self.template)
-        pairs = [pair.partition("=") for pair in parts.query.split("&")]
-        kept = "&".join(
-            f"{key}{sign}{value if '{id}' in value or not value else '...'}"
-            for key, sign, value in pairs
-        )
-        return urllib.parse.urlunsplit((*parts[:3], kept, ""))
+        pairs = [_without_value(pair) for pair in parts.query.split("&")]
+        return urllib.parse.urlunsplit((*parts[:3], "&".join(pairs), ""))
 
     @property
     def pace(self) -> RequestPace:
-        """What was asked for, else what the site is known to bear."""
-        return self.asked_pace or (YOUTUBE_PACE if self.is_youtube else MIRROR_PACE)
+        """The pace of the settings, else the site's own."""
+        if self.asked_pace is not None:
+            return self.asked_pace
+        return YOUTUBE_PACE if self.is_youtube else MIRROR_PACE
 
     @property
     def egress_key(self) -> str:
-        """Twelve hex digits for this site as seen from this proxy with these cookies; no password
-        goes into them.
+        """Twelve hex digits for this site, as seen from this proxy with these cookies.
+
+        Runs with equal keys share a rate limiter. No password goes into the key.
         """
         proxy = urllib.parse.urlsplit(self.proxy)
-        way_out = (proxy.scheme, proxy.username or "", proxy.hostname or "", str(proxy.port or ""))
+        port = str(proxy.port or "")
+        way_out = (proxy.scheme, proxy.username or "", proxy.hostname or "", port)
         site = "youtube" if self.is_youtube else urllib.parse.urlsplit(self.template).netloc
-        return hashlib.sha256("\0".join((*way_out, self.cookies_file, site)).encode()).hexdigest()[
-            :12
-        ]
+        text = "\0".join((*way_out, self.cookies_file, site))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must not be printed or kept, longest first."""
-        parts = urllib.parse.urlsplit(self.proxy)
-        written = [self.proxy, parts.password or ""]
-        spelled = [urllib.parse.unquote(text) for text in written]
-        return tuple(
-            sorted(
-                {*written, *spelled, *cookie_values(self.cookies_file)} - {""},
-                key=len,
-                reverse=True,
-            )
-        )
+        """Everything that must not be printed or stored, longest first."""
+        password = urllib.parse.urlsplit(self.proxy).password or ""
+        written = [self.proxy, password]
+        # Messages may hold the password as it is written in the address, or decoded.
+        decoded = [urllib.parse.unquote(text) for text in written]
+        found = {*written, *decoded, *cookie_values(self.cookies_file)} - {""}
+        # A secret may contain another one; the longer must be cut out first.
+        return tuple(sorted(found, key=len, reverse=True))
 
     def address(self, name: str) -> str:
-        """Where the video is asked for that the site knows by this name. Raises ValueError for what
-        can be none.
-        """
+        """The address of a video. Raises ValueError if `name` cannot be an id."""
         if not SOURCE_NAME.fullmatch(name):
             raise ValueError(
                 f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {name!r}"
@@ -146,61 +148,73 @@ class SourceSettings:
         return self.template.replace("{id}", urllib.parse.quote(name, safe=""))
 
     def faults(self) -> tuple[str, ...]:
-        """Everything wrong with these settings, one sentence each; empty when they can be used."""
-        limits = (
-            ("max_height", 1),
-            ("attempts", 1),
-            ("socket_timeout_seconds", 0.1),
-            ("backoff_seconds", 0),
-            ("max_bytes", 1),
-            ("min_bytes_per_second", 0),
-            ("transfer_seconds", 1),
-        )
-        small = [
-            f"source {name} is {getattr(self, name)}; it must be at least {least}."
-            for name, least in limits
-            if not getattr(self, name) >= least
-        ]
-        if (
-            self.socket_timeout_seconds > LONGEST_SILENCE_SECONDS
-        ):  # sockets take no more than some 24 days
-            most = f"{LONGEST_SILENCE_SECONDS:,.0f}, a day"
-            small.append(
-                f"source socket_timeout_seconds is {self.socket_timeout_seconds}; it must be at most {most}."
-            )
+        """Everything wrong with these settings, one sentence each; empty if they can be used."""
         cookies = cookie_faults(self.cookies_file) if self.cookies_file else ()
-        return (*self._template_faults(), *small, *self._proxy_faults(), *cookies)
+        template = self._address_faults() if self.folder is None else self._folder_faults()
+        return (*template, *self._limit_faults(), *self._proxy_faults(), *cookies)
+
+    def _limit_faults(self) -> Iterator[str]:
+        for name, least in _LEAST_VALUES:
+            value = getattr(self, name)
+            if not value >= least:
+                yield f"source {name} is {value}; it must be at least {least}."
+        # Sockets accept no more than about 24 days.
+        if self.socket_timeout_seconds > LONGEST_SILENCE_SECONDS:
+            yield (
+                f"source socket_timeout_seconds is {self.socket_timeout_seconds}; "
+                f"it must be at most {LONGEST_SILENCE_SECONDS:,.0f}, a day."
+            )
 
     def _proxy_faults(self) -> Iterator[str]:
         # A proxy may hold a password, so no sentence here repeats it.
-        try:
-            parts = urllib.parse.urlsplit(self.proxy)
-            usable = (
-                parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port is not None
-            )
-        except ValueError:
-            usable = False
-        if self.proxy and not usable:
+        if self.proxy and not _is_proxy(self.proxy):
             schemes = ", ".join(_PROXY_SCHEMES)
-            yield f"source proxy must name a host and a port, as in http://host:3128; schemes are {schemes}."
+            yield (
+                "source proxy must name a host and a port, as in http://host:3128; "
+                f"schemes are {schemes}."
+            )
 
-    def _template_faults(self) -> Iterator[str]:
-        if self.folder is not None:
-            if self.folder.is_file():
-                yield f"source {self.template!r} is a file; name the folder that the videos lie in."
-            elif not self.folder.is_dir():
-                yield f"source folder {self.template!r} does not exist; make it, or give an address such as {YOUTUBE}."
-            return
+    def _folder_faults(self) -> Iterator[str]:
+        path = Path(self.template)
+        if path.is_file():
+            yield f"source {self.template!r} is a file; name the folder that the videos lie in."
+        elif not path.is_dir():
+            yield (
+                f"source folder {self.template!r} does not exist; make it, "
+                f"or give an address such as {YOUTUBE}."
+            )
+
+    def _address_faults(self) -> Iterator[str]:
+        template = f"source template {self.template!r}"
         try:
             parts = urllib.parse.urlsplit(self.template)
             if parts.port == 0 or re.search(r"[\s\x00-\x1f]", self.template):
                 raise ValueError("port 0, blanks and control characters cannot be asked")
         except ValueError as error:
-            yield f"source template {self.template!r} is no address ({error})."
+            yield f"{template} is not an address ({error})."
             return
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            yield f"source template {self.template!r} must begin with http:// or https:// and name a host."
+            yield f"{template} must begin with http:// or https:// and name a host."
         if "{id}" not in parts.path + parts.query:
-            yield f"source template {self.template!r} needs {{id}} in its path or query, as in {YOUTUBE}."
+            yield f"{template} needs {{id}} in its path or query, as in {YOUTUBE}."
         if parts.username is not None or "{id}" in parts.netloc:
-            yield "source template may hold no user name, password or {id} before its path; it is written into records."
+            yield (
+                "source template may hold no user name, password or {id} before its path; "
+                "it is written into records."
+            )
+
+
+def _is_proxy(address: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and port is not None
+
+
+def _without_value(pair: str) -> str:
+    """`key=...` of `key=value`: the value may be a token. `{id}` stays."""
+    key, sign, value = pair.partition("=")
+    is_secret = value and "{id}" not in value
+    return f"{key}{sign}..." if is_secret else f"{key}{sign}{value}"

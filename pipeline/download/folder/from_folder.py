@@ -1,7 +1,7 @@
-"""One video's file out of a folder, used where it lies; and a record of which files were seen.
+"""Finds one video's file in a folder, where it stays, and records which files were seen.
 
-A verdict stands while the folder has no other file for the video than those it was about: a file is
-another where its size or time of change is. Knows no site.
+A recorded result holds as long as the folder has no other file for the video. A file counts as
+another one if its size or its time of change differs.
 """
 
 from __future__ import annotations
@@ -26,143 +26,169 @@ def fetch_from_folder(
     *,
     retry: bool,
 ) -> Media:
-    """The first file of the folder that may be the video's and is a video by its first bytes.
+    """The first file of the folder that may be the video's and starts like a video.
 
-    What is `known` from an earlier run holds if it is about the same files, unless `retry`. Raises
-    VideoError, after recording it: `altered`, which leaves the record as it is, where the file that
-    was read before is there no longer, but another one. Raises SystemicFault if the folder cannot
-    be read.
+    Args:
+        video_id: the video.
+        names: what its file may be called, without suffix; see `file_names`.
+        source: settings with a folder.
+        record_path: where the result is recorded.
+        known: the record of an earlier run. It holds if it is about the same files.
+        retry: look again although it holds.
+
+    Raises:
+        VideoError: after recording it. `altered` is not recorded: the file that was read before is
+            gone, and there is another one.
+        SystemicFault: the folder, or a file in it, cannot be read.
     """
     if source.folder is None:
         raise ValueError("the source is not a folder")
-    listed = video_folder(source.folder)
-    found: Sequence[Candidate] = listed.candidates(names)
-    mine = known if known is not None and known.source_name == source.name else None
-    if mine is not None:
-        kept = _still_valid(video_id, found, mine, retry=retry)
-        if kept is not None:
-            return kept
-        found = _in_order_of_trying(video_id, found, mine, retry=retry)
+    folder = video_folder(source.folder)
+    files: Sequence[Candidate] = folder.candidates(names)
+    earlier = known if known is not None and known.source_name == source.name else None
+    if earlier is not None:
+        media = _reuse(video_id, files, earlier, retry=retry)
+        if media is not None:
+            return media
+        files = _in_order_of_trying(video_id, files, earlier, retry=retry)
     try:
-        if not found:
-            raise VideoError(video_id, failure_status("not_found", listed.lacks(names)))
-        taken = _acceptable(video_id, found)
-        media = _read(video_id, taken, found, mine)
+        if not files:
+            raise VideoError(video_id, failure_status("not_found", folder.describe_missing(names)))
+        chosen = _first_video(video_id, files)
+        media = _read(video_id, chosen, files, earlier)
     except VideoError as error:
-        MediaRecord(source.name, error.status, seen=tuple(one.seen for one in found)).write(
-            record_path
-        )
+        seen = tuple(file.seen for file in files)
+        MediaRecord(source.name, error.status, seen=seen).write(record_path)
         raise
     except OSError as error:
         raise SystemicFault(
             f"a file of the folder {source.folder} cannot be read: {error.strerror}"
         ) from error
-    seen = (taken.seen, *(one.seen for one in found if one is not taken))
-    MediaRecord(
-        source.name, DONE, media.sha256, media.size_bytes, media.path.suffix, media.facts, seen
-    ).write(record_path)
+    _record(source, media, chosen, files).write(record_path)
     return media
 
 
-def _still_valid(
-    video_id: str, found: Sequence[Candidate], known: MediaRecord, *, retry: bool
+def _record(
+    source: SourceSettings, media: Media, chosen: Candidate, files: Sequence[Candidate]
+) -> MediaRecord:
+    # The chosen file comes first: `_chosen_before` reads it there.
+    seen = (chosen.seen, *(file.seen for file in files if file is not chosen))
+    return MediaRecord(
+        source.name,
+        DONE,
+        media.sha256,
+        media.size_bytes,
+        media.path.suffix,
+        media.facts,
+        seen,
+    )
+
+
+def _reuse(
+    video_id: str, files: Sequence[Candidate], earlier: MediaRecord, *, retry: bool
 ) -> Media | None:
-    """The recorded file, if it is still the same. Raises VideoError where the recorded failure
-    still holds.
-    """
-    unseen = is_unseen(found, known)
-    if is_final(known.status) and not retry and not unseen:
-        raise VideoError(video_id, known.status)
-    same = _recorded(found, known)
-    if same is None or (retry and (unseen or digest(same.path) != known.sha256)):
+    """The recorded file, if it is still the same. Raises a recorded failure that still holds."""
+    has_new_file = is_unseen(files, earlier)
+    if is_final(earlier.status) and not retry and not has_new_file:
+        raise VideoError(video_id, earlier.status)
+    file = _chosen_before(files, earlier)
+    if file is None:
         return None
-    return Media(same.path, known.sha256, known.size_bytes, known.facts, is_kept=True)
+    if retry:
+        is_same = not has_new_file and digest(file.path) == earlier.sha256
+        if not is_same:
+            return None
+    return Media(file.path, earlier.sha256, earlier.size_bytes, earlier.facts, is_kept=True)
 
 
 def _in_order_of_trying(
-    video_id: str, found: Sequence[Candidate], known: MediaRecord, *, retry: bool
+    video_id: str, files: Sequence[Candidate], earlier: MediaRecord, *, retry: bool
 ) -> Sequence[Candidate]:
     if retry:
-        # The file that was taken before is tried last: somebody put another there because of it.
-        return sorted(found, key=lambda one: not is_new([one], known.seen or ()))
-    if known.status.state is State.DONE and found:
-        return _of_the_same_bytes(video_id, found, known)
-    return found
+        # New files first: a person put them there because of the file that was used before.
+        seen = earlier.seen or ()
+        return sorted(files, key=lambda file: not is_new([file], seen))
+    if earlier.status.state is State.DONE and files:
+        return _same_bytes_first(video_id, files, earlier)
+    return files
 
 
-def is_unseen(found: Sequence[Candidate], known: MediaRecord) -> bool:
+def is_unseen(files: Sequence[Candidate], known: MediaRecord) -> bool:
     """Whether the folder has a file that the record is not about.
 
-    A record of an older release does not say which files it is about: a failure counts as one about
-    no file, and a file that was taken is known by its size and sha256.
+    A record of an older release does not list its files. A failure then counts as one about no
+    file, and a file that was used is recognised by its size and sha256.
     """
     if known.seen is not None:
-        return is_new(found, known.seen)
+        return is_new(files, known.seen)
     if known.status.state is not State.DONE:
-        return bool(found)
-    return not any(
-        one.seen.size_bytes == known.size_bytes and digest(one.path) == known.sha256
-        for one in found
-    )
+        return bool(files)
+    return not any(_has_bytes_of(file, known) for file in files)
 
 
-def _recorded(found: Sequence[Candidate], known: MediaRecord) -> Candidate | None:
-    """The file that was taken before, if it is there unchanged."""
-    if known.status.state is not State.DONE or not known.seen:
+def _has_bytes_of(file: Candidate, known: MediaRecord) -> bool:
+    # The size is compared first: it costs no reading.
+    return file.seen.size_bytes == known.size_bytes and digest(file.path) == known.sha256
+
+
+def _chosen_before(files: Sequence[Candidate], earlier: MediaRecord) -> Candidate | None:
+    """The file that was used before, if it is there unchanged."""
+    if earlier.status.state is not State.DONE or not earlier.seen:
         return None
-    taken = known.seen[0]
-    return next((one for one in found if not is_new([one], [taken])), None)
+    chosen = earlier.seen[0]
+    for file in files:
+        if not is_new([file], [chosen]):
+            return file
+    return None
 
 
-def _of_the_same_bytes(
-    video_id: str, found: Sequence[Candidate], known: MediaRecord
+def _same_bytes_first(
+    video_id: str, files: Sequence[Candidate], earlier: MediaRecord
 ) -> list[Candidate]:
-    """All files, the one with the recorded bytes first. Raises VideoError `altered` where none has
-    them: features of other bytes do not come beside those that were made already, unless a person
-    asks for a retry.
+    """All files, the one with the recorded bytes first.
+
+    Raises VideoError `altered` if none has them: features of other bytes must not come beside those
+    that were made already, unless a person asks for a retry.
     """
-    for one in found:
-        if one.seen.size_bytes == known.size_bytes and digest(one.path) == known.sha256:
-            return [one, *(other for other in found if other is not one)]
-    told = f"{found[0].path.name} has {found[0].seen.size_bytes:,} bytes, and is not the file that was read before"
-    raise VideoError(
-        video_id, failure_status("altered", f"{printable(told)} ({known.size_bytes:,} bytes)")
+    for file in files:
+        if _has_bytes_of(file, earlier):
+            return [file, *(other for other in files if other is not file)]
+    first = files[0]
+    detail = (
+        f"{first.path.name} has {first.seen.size_bytes:,} bytes, and is not the file that was "
+        f"read before ({earlier.size_bytes:,} bytes)"
     )
+    raise VideoError(video_id, failure_status("altered", printable(detail)))
 
 
-def _acceptable(video_id: str, found: Sequence[Candidate]) -> Candidate:
-    """The first that is a video by its first bytes; if none is, raises what is wrong with the
-    first.
-    """
-    wrong: list[VideoError] = []
-    for one in found:
+def _first_video(video_id: str, files: Sequence[Candidate]) -> Candidate:
+    """The first file that starts like a video; if none does, raises the fault of the first."""
+    faults: list[VideoError] = []
+    for file in files:
         try:
-            accepted_suffix(one.path, video_id)
+            accepted_suffix(file.path, video_id)
         except VideoError as error:
-            wrong.append(error)
+            faults.append(error)
         else:
-            return one
-    raise wrong[0]
+            return file
+    raise faults[0]
 
 
 def _read(
-    video_id: str, taken: Candidate, found: Sequence[Candidate], known: MediaRecord | None
+    video_id: str, chosen: Candidate, files: Sequence[Candidate], earlier: MediaRecord | None
 ) -> Media:
-    sha256 = digest(taken.path)
-    status = taken.path.stat()
-    if (status.st_size, status.st_mtime_ns) != (taken.seen.size_bytes, taken.seen.mtime_ns):
-        raise VideoError(
-            video_id,
-            failure_status(
-                "network", "the file changed while it was read: is it still being copied?"
-            ),
-        )
+    sha256 = digest(chosen.path)
+    status = chosen.path.stat()
+    if (status.st_size, status.st_mtime_ns) != (chosen.seen.size_bytes, chosen.seen.mtime_ns):
+        detail = "the file changed while it was read: is it still being copied?"
+        raise VideoError(video_id, failure_status("network", detail))
     facts: dict[str, JSON] = {}
-    if len(found) > 1:
-        facts["taken"] = taken.seen.name
-        facts["passed_over"] = [*sorted(one.seen.name for one in found if one is not taken)]
-    if known is not None and known.status.state is State.DONE:
-        if known.sha256 == sha256:
-            return Media(taken.path, sha256, taken.seen.size_bytes, known.facts)
-        facts["replaces_sha256"] = known.sha256
-    return Media(taken.path, sha256, taken.seen.size_bytes, facts)
+    if len(files) > 1:
+        facts["taken"] = chosen.seen.name
+        facts["passed_over"] = [*sorted(file.seen.name for file in files if file is not chosen)]
+    if earlier is not None and earlier.status.state is State.DONE:
+        if earlier.sha256 == sha256:
+            # The same bytes under another name or time: everything that was said of them holds.
+            return Media(chosen.path, sha256, chosen.seen.size_bytes, earlier.facts)
+        facts["replaces_sha256"] = earlier.sha256
+    return Media(chosen.path, sha256, chosen.seen.size_bytes, facts)

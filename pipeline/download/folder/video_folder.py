@@ -1,8 +1,7 @@
-"""A folder of videos: which files may be one video's, best first, and whether an earlier run saw
-the same files.
+"""A folder of videos: which files may be a video's, best first, and whether they are new.
 
-A folder is listed once and again when it has changed; sizes and times of change are asked only of
-files in question, so that 120,000 files cost one listing. Opens no file.
+A folder is listed once, and again when it has changed. Sizes and times of change are read only for
+files in question, so that 120,000 files cost one listing. No file is opened.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import stat
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +48,14 @@ class VideoFolder:
     """The names in one folder, as they were when it was listed."""
 
     def __init__(self, folder: Path) -> None:
-        """List it. Raises SystemicFault if that cannot be done."""
+        """List the folder. Raises SystemicFault if that fails."""
         self._folder = folder
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_bracket: dict[str, list[str]] = defaultdict(list)
         self._others: dict[str, list[str]] = defaultdict(list)
+        """By stem or bracket: files that are not videos by their name."""
         try:
+            # Before the listing: a change during it must make the listing outdated.
             self.changed_ns = folder.stat().st_mtime_ns
             self.listed_ns = time.time_ns()
             with os.scandir(folder) as entries:
@@ -67,16 +68,14 @@ class VideoFolder:
 
     def _add(self, name: str) -> None:
         if name.startswith("."):
-            return  # hidden: what a copy in progress, or another system's file browser, leaves beside the files
-        stem, _, suffix = name.rpartition(".")
-        if (
-            f".{suffix.lower()}" in _ORDER
-            and not _ONE_STREAM.search(stem)
-            and not _UNFINISHED.search(stem)
-        ):
+            # A copy in progress, or what file browsers of other systems leave beside the files.
+            return
+        stem = _stem_of_video(name)
+        if stem is not None:
             by_stem, by_bracket = self._by_stem, self._by_bracket
         else:
-            stem, by_stem, by_bracket = _bare(name), self._others, self._others
+            stem = _bare_stem(name)
+            by_stem, by_bracket = self._others, self._others
         by_stem[stem].append(name)
         if bracket := _BRACKET.search(stem):
             by_bracket[bracket[1]].append(name)
@@ -88,46 +87,67 @@ class VideoFolder:
         order of `names` counts, then that of `SUFFIXES`, then the alphabet. In brackets short names
         are not looked for.
         """
-        found: list[tuple[tuple[int, int, int, str], str]] = []
-        for kind, known in enumerate((self._by_stem, self._by_bracket)):
-            for place, name in enumerate(names):
-                if kind and len(name) < FEWEST_IN_BRACKETS:
-                    continue
-                for file in known.get(name, ()):
-                    suffix = f".{file.rpartition('.')[2].lower()}"
-                    found.append(((kind, place, _ORDER[suffix], file), file))
-        unique = dict.fromkeys(file for _, file in sorted(found))
-        return [one for one in map(self._candidate, unique) if one is not None]
+        long_names = [name for name in names if len(name) >= FEWEST_IN_BRACKETS]
+        files = self._sorted_files(names, self._by_stem)
+        files += self._sorted_files(long_names, self._by_bracket)
+        found: list[Candidate] = []
+        for file in dict.fromkeys(files):
+            candidate = self._candidate(file)
+            if candidate is not None:
+                found.append(candidate)
+        return found
+
+    def _sorted_files(self, names: Sequence[str], files_by: Mapping[str, list[str]]) -> list[str]:
+        found: list[str] = []
+        for name in names:
+            found += sorted(files_by.get(name, ()), key=_preference)
+        return found
 
     def _candidate(self, name: str) -> Candidate | None:
         path = self._folder / name
         try:
             status = path.stat()
         except OSError:
-            return None  # gone since, or a link that leads nowhere
+            return None  # removed since the listing, or a broken link
         if not stat.S_ISREG(status.st_mode):
             return None
         return Candidate(path, FolderFile(printable(name), status.st_size, status.st_mtime_ns))
 
-    def lacks(self, names: Sequence[str]) -> str:
-        """Why the video is not found, in words: the names that were looked for, and what is there
-        instead.
-        """
+    def describe_missing(self, names: Sequence[str]) -> str:
+        """Why the video is not found: the names that were looked for, and what is there instead."""
         wanted = " or ".join(names[:-1])
-        others = sorted({file for name in names for file in self._others.get(name, ())})
-        told = f"{NOT_IN_FOLDER}{wanted} with a suffix of videos"
+        message = f"{NOT_IN_FOLDER}{wanted} with a suffix of videos"
         if len(names[0]) >= FEWEST_IN_BRACKETS:
-            told += f", nor '... [{names[0]}]' with one"
+            message += f", nor '... [{names[0]}]' with one"
+        others: set[str] = set()
+        for name in names:
+            others.update(self._others.get(name, ()))
         if not others:
-            return told
-        unfinished = any(
-            _UNFINISHED.search(file) or _ONE_STREAM.search(Path(file).stem) for file in others
-        )
-        what = "an unfinished download" if unfinished else "not a video by its name"
-        return f"{told}; it has {printable(others[0])}, {what}"
+            return message
+        is_unfinished = any(map(_is_unfinished, others))
+        what = "an unfinished download" if is_unfinished else "not a video by its name"
+        return f"{message}; it has {printable(min(others))}, {what}"
 
 
-def _bare(name: str) -> str:
+def _preference(file: str) -> tuple[int, str]:
+    suffix = f".{file.rpartition('.')[2].lower()}"
+    return _ORDER[suffix], file
+
+
+def _stem_of_video(name: str) -> str | None:
+    """The name without its suffix; None for a file that is not a finished video by its name."""
+    stem, _, suffix = name.rpartition(".")
+    if f".{suffix.lower()}" not in _ORDER:
+        return None
+    is_finished = not _ONE_STREAM.search(stem) and not _UNFINISHED.search(stem)
+    return stem if is_finished else None
+
+
+def _is_unfinished(name: str) -> bool:
+    return bool(_UNFINISHED.search(name) or _ONE_STREAM.search(Path(name).stem))
+
+
+def _bare_stem(name: str) -> str:
     """`abc` of abc.txt, abc.mp4.part, abc.f137.mp4 and abc.temp.mp4."""
     bare = _UNFINISHED.sub("", name)
     bare = bare.rpartition(".")[0] or bare
@@ -146,40 +166,40 @@ def file_names(video_id: str, alternative_ids: tuple[str, ...]) -> tuple[str, ..
 
 
 def find_files(folders: Iterable[Path], video_id: str) -> list[Path]:
-    """The files that may be a video's, best first, in those of the folders that are there."""
+    """The files that may be a video's in those of the folders that exist, best first."""
     names = file_names(video_id, ())
-    return [
-        one.path
-        for folder in folders
-        if folder.is_dir()
-        for one in video_folder(folder).candidates(names)
-    ]
+    paths: list[Path] = []
+    for folder in folders:
+        if folder.is_dir():
+            paths += [file.path for file in video_folder(folder).candidates(names)]
+    return paths
 
 
-def is_new(found: Iterable[Candidate], seen: Sequence[FolderFile]) -> bool:
-    """Whether some file is none of those that were seen: another size or time of change. A renamed
-    file is not new.
+def is_new(files: Iterable[Candidate], seen: Sequence[FolderFile]) -> bool:
+    """Whether one of the files was not seen, judged by size and time of change.
+
+    A renamed file is not new.
     """
-    known = {(one.size_bytes, one.mtime_ns) for one in seen}
-    return any((one.seen.size_bytes, one.seen.mtime_ns) not in known for one in found)
+    known = {(file.size_bytes, file.mtime_ns) for file in seen}
+    return any((file.seen.size_bytes, file.seen.mtime_ns) not in known for file in files)
 
 
-_LISTED: dict[Path, VideoFolder] = {}
-_LISTING = threading.Lock()
+_CACHE: dict[Path, VideoFolder] = {}
+_CACHE_LOCK = threading.Lock()
 
 
 def video_folder(folder: Path) -> VideoFolder:
-    """The folder as it is now; an earlier listing of this process, if it has not changed since."""
-    with _LISTING:
-        known = _LISTED.get(folder)
-        if known is None or not _is_current(known, folder):
-            known = _LISTED[folder] = VideoFolder(folder)
-        return known
+    """The folder as it is now. An earlier listing of this process serves if nothing changed."""
+    with _CACHE_LOCK:
+        listed = _CACHE.get(folder)
+        if listed is None or not _is_current(listed, folder):
+            listed = _CACHE[folder] = VideoFolder(folder)
+        return listed
 
 
-def _is_current(known: VideoFolder, folder: Path) -> bool:
+def _is_current(listed: VideoFolder, folder: Path) -> bool:
     try:
-        unchanged = folder.stat().st_mtime_ns == known.changed_ns
+        is_unchanged = folder.stat().st_mtime_ns == listed.changed_ns
     except OSError:
         return False
-    return unchanged and known.changed_ns < known.listed_ns - _SETTLED_NS
+    return is_unchanged and listed.changed_ns < listed.listed_ns - _SETTLED_NS

@@ -85,7 +85,10 @@ def test_short_names_are_not_looked_for_in_brackets(folder: Path) -> None:
         "0720.webm",
         "v_0720.mkv",
     ]
-    assert listed.lacks(file_names("0721", ())) == "the folder has no 0721 with a suffix of videos"
+    assert (
+        listed.describe_missing(file_names("0721", ()))
+        == "the folder has no 0721 with a suffix of videos"
+    )
 
 
 def test_other_commands_find_the_same_files(folder: Path, tmp_path: Path) -> None:
@@ -134,7 +137,7 @@ def test_a_video_that_is_not_there_is_told_with_what_is(
 ) -> None:
     if there:
         (folder / there).touch()
-    assert VideoFolder(folder).lacks(file_names(ID, ())).endswith(told)
+    assert VideoFolder(folder).describe_missing(file_names(ID, ())).endswith(told)
 
 
 def test_a_folder_is_listed_again_when_it_has_changed(folder: Path) -> None:
