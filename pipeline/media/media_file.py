@@ -1,8 +1,7 @@
-"""A video file as we hold it: what its first bytes say it is, its digest, and the record that lies
-beside it.
+"""A stored video file: its type by its first bytes, its digest, and the record beside it.
 
-Knows no network and no decoder. A file that passes here has a container's first bytes and a digest;
-whether frames come out of it is the decoder's question.
+A file that passes here has a container's first bytes and a digest; whether frames can be decoded is
+the decoder's question.
 """
 
 from __future__ import annotations
@@ -35,12 +34,13 @@ some are of types that we do not take; they are found, so that their verdict say
 
 @dataclass(frozen=True)
 class Media:
-    """One video's file. `facts` is what its site said of it; empty for a file found in a folder."""
+    """One video's file."""
 
     path: Path
     sha256: str
     size_bytes: int
     facts: Mapping[str, JSON] = field(default_factory=dict)
+    """What its site said of it; what a folder's file replaces."""
     is_kept: bool = field(default=False, compare=False)
     """Whether it was hashed by an earlier call, so that its bytes may have changed since."""
 
@@ -57,22 +57,21 @@ class FolderFile:
 
 @dataclass(frozen=True)
 class MediaRecord:
-    """What became of asking one source for one video: a verdict, and the file's facts when it is
-    done.
+    """The result of asking one source for one video: a status, and facts of the file if it is done.
 
-    A failure may have facts too: what is counted from run to run.
+    A failure may have facts too: counts that go on from run to run.
     """
 
     source_name: str
-    """The source that was asked. A refusal counts only for that source."""
+    """The source that was asked, `asked` on disk. A failure counts only for that source."""
     status: VideoStatus
     sha256: str = ""
     size_bytes: int = 0
     suffix: str = ""
     facts: Mapping[str, JSON] = field(default_factory=dict)
     seen: tuple[FolderFile, ...] | None = None
-    """The files of a folder that might have been the video's, the one that was taken first; a
-    verdict is about these alone. None for a site, and in records of releases that did not keep it.
+    """The files of a folder that might have been the video's, the chosen one first. The status is
+    only about these. None for a site, and in records of releases that did not keep it.
     """
 
     def write(self, path: Path) -> None:
@@ -82,21 +81,18 @@ class MediaRecord:
             content |= {"sha256": self.sha256, "size_bytes": self.size_bytes, "suffix": self.suffix}
             content["facts"] = dict(self.facts)
         else:
-            content |= {
-                "reason": self.status.reason,
-                "detail": self.status.detail,
-                "taxonomy": TAXONOMY_VERSION,
-            }
-            content |= {"facts": dict(self.facts)} if self.facts else {}
+            content["reason"] = self.status.reason
+            content["detail"] = self.status.detail
+            content["taxonomy"] = TAXONOMY_VERSION
+            if self.facts:
+                content["facts"] = dict(self.facts)
         if self.seen is not None:
-            content["seen"] = [[one.name, one.size_bytes, one.mtime_ns] for one in self.seen]
+            content["seen"] = [[file.name, file.size_bytes, file.mtime_ns] for file in self.seen]
         publish(path, encode_media_record(content), replace=True)
 
 
 def read_record(path: Path) -> MediaRecord | None:
-    """The record at `path`, None where there is none. Raises IntegrityError for one that is not as
-    we wrote it.
-    """
+    """The record at `path`; None if there is none. Raises IntegrityError if it is damaged."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -104,90 +100,75 @@ def read_record(path: Path) -> MediaRecord | None:
     except OSError as error:
         raise disk_fault(error, path) from error
     try:
-        return _parsed(decode_media_record(path, raw)[0])
+        return _parse_record(decode_media_record(path, raw)[0])
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(
-            path, f"is no media record ({error!r}). Delete it and run again."
+            path, f"is not a media record ({error!r}). Delete it and run again."
         ) from error
 
 
-def _parsed(content: Mapping[str, JSON]) -> MediaRecord:
+def _parse_record(content: Mapping[str, JSON]) -> MediaRecord:
     state = State(str(content["state"]))
-    asked = str(content["asked"])
+    source_name = str(content["asked"])
+    seen = _parse_seen(content.get("seen"))
     if state is not State.DONE:
-        counted = content.get("facts", {})
         status = VideoStatus(state, str(content["reason"]), str(content["detail"]))
-        return MediaRecord(
-            asked, status, facts=counted if isinstance(counted, dict) else {}, seen=_seen(content)
-        )
-    size, suffix, facts = content["size_bytes"], content["suffix"], content["facts"]
+        counts = content.get("facts", {})
+        facts = counts if isinstance(counts, dict) else {}
+        return MediaRecord(source_name, status, facts=facts, seen=seen)
+    size, suffix, facts_of_file = content["size_bytes"], content["suffix"], content["facts"]
     # The suffix becomes part of a file name, so a record may name only those we write.
-    if (
-        not isinstance(size, int)
-        or str(suffix).lower() not in SUFFIXES
-        or not isinstance(facts, dict)
-    ):
-        raise ValueError(f"size_bytes {size!r}, suffix {suffix!r}, facts {facts!r}")
-    return MediaRecord(
-        asked, VideoStatus(state), str(content["sha256"]), size, str(suffix), facts, _seen(content)
-    )
+    is_valid_suffix = str(suffix).lower() in SUFFIXES
+    if not is_valid_suffix or not isinstance(size, int) or not isinstance(facts_of_file, dict):
+        raise ValueError(f"size_bytes {size!r}, suffix {suffix!r}, facts {facts_of_file!r}")
+    sha256 = str(content["sha256"])
+    status = VideoStatus(state)
+    return MediaRecord(source_name, status, sha256, size, str(suffix), facts_of_file, seen)
 
 
-def _seen(content: Mapping[str, JSON]) -> tuple[FolderFile, ...] | None:
-    listed = content.get("seen")
-    if not isinstance(listed, list):
+def _parse_seen(content: JSON) -> tuple[FolderFile, ...] | None:
+    if not isinstance(content, list):
         return None
-    return tuple(_seen_file(one) for one in listed)
+    return tuple(map(_parse_folder_file, content))
 
 
-def _seen_file(content: JSON) -> FolderFile:
-    if not isinstance(content, list) or len(content) != 3:
-        raise ValueError(f"a seen file is {content!r}")
-    name, size_bytes, mtime_ns = content
-    if (
-        not isinstance(name, str)
-        or not isinstance(size_bytes, int)
-        or not isinstance(mtime_ns, int)
-    ):
-        raise ValueError(f"a seen file is {content!r}")
-    return FolderFile(name, size_bytes, mtime_ns)
+def _parse_folder_file(content: JSON) -> FolderFile:
+    match content:
+        case [str(name), int(size_bytes), int(mtime_ns)]:
+            return FolderFile(name, size_bytes, mtime_ns)
+    raise ValueError(f"a seen file is {content!r}")
 
 
 def is_final(status: VideoStatus) -> bool:
-    """Whether a failure stands until somebody asks for a retry."""
-    return status.state is not State.DONE and REASONS[status.reason].state is not State.PENDING
+    """Whether this is a failure that stands until a person asks for a retry."""
+    if status.state is State.DONE:
+        return False
+    return REASONS[status.reason].state is not State.PENDING
 
 
 def accepted_suffix(path: Path, video_id: str) -> str:
-    """The suffix a file's bytes call for.
+    """The suffix for a file, by its first bytes.
 
     Raises VideoError: `not_a_video` for another type, `unreadable` for encrypted pictures.
     """
     suffix = suffix_for(path)
     if suffix is None:
-        raise VideoError(
-            video_id, failure_status("not_a_video", f"the file is {describe_type(path)}")
-        )
-    if told := detect_encryption(path):
-        raise VideoError(
-            video_id,
-            failure_status(
-                "unreadable", f"the pictures are encrypted ({told}); the file has no key"
-            ),
-        )
+        detail = f"the file is {describe_type(path)}"
+        raise VideoError(video_id, failure_status("not_a_video", detail))
+    if encryption := detect_encryption(path):
+        detail = f"the pictures are encrypted ({encryption}); the file has no key"
+        raise VideoError(video_id, failure_status("unreadable", detail))
     return suffix
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, read in pieces."""
+    """The sha256 of a file in hex, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify_media(media: Media) -> None:
-    """Read the whole file and compare. Raises IntegrityError when it is gone or is not what was
-    recorded.
-    """
+    """Compare all bytes of a file with its record. Raises IntegrityError if they differ."""
     if not media.path.is_file():
         raise IntegrityError(media.path, "is gone. Run again to fetch it.")
     size_bytes = media.path.stat().st_size
@@ -195,8 +176,8 @@ def verify_media(media: Media) -> None:
         raise IntegrityError(
             media.path, f"has {size_bytes:,} bytes, its record {media.size_bytes:,}. Fetch it anew."
         )
-    found = digest(media.path)
-    if found != media.sha256:
+    sha256 = digest(media.path)
+    if sha256 != media.sha256:
         raise IntegrityError(
-            media.path, f"has sha256 {found}, its record {media.sha256}. Fetch it anew."
+            media.path, f"has sha256 {sha256}, its record {media.sha256}. Fetch it anew."
         )

@@ -1,8 +1,7 @@
-"""A file → what its header and its first frame say; or the verdict that it is no video we open.
+"""Reads the header and the first frame of a video file, or says why it is not a video we open.
 
-The first bytes choose the demuxer, and no other is ever tried: a playlist that poses as a video
-(HLS, concat, DASH, SDP) never reaches a program that would follow its addresses. Refuses to know
-samplings, extractors and shards.
+The first bytes choose the demuxer, and no other is tried: a playlist that poses as a video (HLS,
+concat, DASH, SDP) never reaches code that would follow its addresses.
 """
 
 from __future__ import annotations
@@ -37,8 +36,9 @@ from storage.base.video_status import failure_status
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What a video may cost us. Beyond pixels, seconds and frames it is rejected, beyond the others
-    quarantined.
+    """What a video may cost.
+
+    Beyond pixels, seconds and frames it is rejected, beyond the others quarantined.
     """
 
     max_pixels: int = 7680 * 4320
@@ -46,27 +46,27 @@ class DecodeLimits:
     max_seconds: float = 4 * 3600.0
     """Duration, by the header or by the frames' own times."""
     stall_seconds: float = 60.0
-    """A decode child silent for so long hangs: by the clock if it uses no CPU time meanwhile, else
-    in its CPU time.
+    """A decode worker without a sign of life for so long hangs: by the clock if it uses no CPU time
+    meanwhile, else in its CPU time.
     """
     max_wait_seconds: float = 600.0
-    """More CPU time of the child for one video counts as hanging too; a long video gets more, see
-    the next.
-    """
+    """CPU time that a worker may use for one video; a long video may use more, see the next."""
     max_wait_ratio: float = 2.0
-    """CPU seconds added for each second of video the header declares, `max_seconds` where it
-    declares none.
+    """CPU seconds added for each second of video that the header declares. If it declares none,
+    `max_seconds` are assumed.
     """
     max_frames: int = 5_000_000
     """Frames of one video. 12 hours at 60 a second are 2.6 million."""
     max_memory_bytes: int = 2_000_000_000
-    """Memory of a decode child, without what it shares with us. It is watched; the kernel stops it
-    at twice that.
+    """Memory of a decode worker, without what it shares with us. We watch it; the kernel stops the
+    worker at twice that.
     """
 
     def __post_init__(self) -> None:
-        if not all(limit > 0 for limit in astuple(self)):
-            raise ValueError(f"every limit of decoding must be above 0, got {self}")
+        for limit in astuple(self):
+            # Written so that NaN is refused too.
+            if not limit > 0:
+                raise ValueError(f"every limit of decoding must be above 0, got {self}")
 
     def wait_seconds(self, declared_seconds: float | None) -> float:
         """CPU seconds that one video may take, by the length its header declares."""
@@ -136,47 +136,62 @@ class Probe:
 def upright_signs(frame: av.video.frame.VideoFrame) -> tuple[int, int, int, int]:
     """Signs of the frame's display matrix, rounded to quarter turns and mirrorings.
 
-    Look at one frame of a video only: PyAV's `side_data` ties the frame and its picture into a
-    reference cycle.
+    Call it for one frame of a video only: PyAV's `side_data` makes a reference cycle of the frame
+    and its picture, which keeps their memory.
     """
     side = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(side, SideData):
         return (1, 0, 0, 1)
-    matrix = struct.unpack("9i", bytes(side))
-    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    # A 3x3 matrix in fixed point; its upper left 2x2 part turns and mirrors.
+    a, b, _, c, d, *_ = struct.unpack("9i", bytes(side))
     if abs(a) >= abs(b):
-        return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
-    return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+        return (_sign(a), 0, 0, _sign(d))
+    return (0, _sign(b), _sign(c), 0)
+
+
+def _sign(value: int) -> int:
+    return -1 if value < 0 else 1
 
 
 def probe(video_id: str, path: Path, limits: DecodeLimits) -> Probe:
-    """Look at the header and decode the first frame.
+    """Read the header and decode the first frame.
 
-    Raises VideoError (not_a_video, no_video_stream, too_many_pixels, too_long, unreadable), or
-    SystemicFault if the file cannot be read at all.
+    Raises:
+        VideoError: not_a_video, no_video_stream, too_many_pixels, too_long, unreadable.
+        SystemicFault: the file cannot be read at all.
     """
     name = sniff(path)
     if name is None:
-        raise VideoError(
-            video_id, failure_status("not_a_video", f"starts like none of {', '.join(CONTAINERS)}")
-        )
+        detail = f"starts like none of {', '.join(CONTAINERS)}"
+        raise VideoError(video_id, failure_status("not_a_video", detail))
     try:
         with open_container(path, name) as container:
-            stream = choose_stream(container, path)
-            if stream is None:
-                raise VideoError(
-                    video_id,
-                    failure_status("no_video_stream", f"{len(container.streams)} other streams"),
-                )
-            said = declared_lengths(container, stream, name)
-            # What a clock that may jump shows at both ends of a file is no length.
-            claimed = 0.0 if name in JUMPING_CONTAINERS else said.seconds or 0.0
-            _check_header(video_id, stream, claimed, limits)
-            return _describe(video_id, name, container, stream, said)
+            return _probe_opened(video_id, path, name, container, limits)
     except av.error.FFmpegError as error:
-        cut = missing_bytes(path)
-        told = f"{name}: {error.strerror}" + (f"; {cut}" if cut else "")
-        raise VideoError(video_id, failure_status("unreadable", told)) from error
+        detail = f"{name}: {error.strerror}"
+        if cut := missing_bytes(path):
+            detail += f"; {cut}"
+        raise VideoError(video_id, failure_status("unreadable", detail)) from error
+
+
+def _probe_opened(
+    video_id: str,
+    path: Path,
+    name: str,
+    container: av.container.InputContainer,
+    limits: DecodeLimits,
+) -> Probe:
+    stream = choose_stream(container, path)
+    if stream is None:
+        detail = f"{len(container.streams)} other streams"
+        raise VideoError(video_id, failure_status("no_video_stream", detail))
+    declared = declared_lengths(container, stream, name)
+    declared_seconds = declared.seconds or 0.0
+    if name in JUMPING_CONTAINERS:
+        # FFmpeg computes it from the clock at both ends of the file, which may jump in between.
+        declared_seconds = 0.0
+    _check_header(video_id, stream, declared_seconds, limits)
+    return _describe(video_id, name, container, stream, declared)
 
 
 def _check_header(
@@ -190,22 +205,17 @@ def _check_header(
 
 def check_pixels(video_id: str, width: int, height: int, limits: DecodeLimits) -> None:
     """Raise VideoError(too_many_pixels) beyond the limit."""
-    if width * height > limits.max_pixels:
-        raise VideoError(
-            video_id,
-            failure_status(
-                "too_many_pixels",
-                f"{width}x{height} is {width * height}, allowed {limits.max_pixels}",
-            ),
-        )
+    pixels = width * height
+    if pixels > limits.max_pixels:
+        detail = f"{width}x{height} is {pixels}, allowed {limits.max_pixels}"
+        raise VideoError(video_id, failure_status("too_many_pixels", detail))
 
 
 def check_seconds(video_id: str, seconds: float, limits: DecodeLimits) -> None:
     """Raise VideoError(too_long) beyond the limit."""
     if seconds > limits.max_seconds:
-        raise VideoError(
-            video_id, failure_status("too_long", f"{seconds:.3f} s, allowed {limits.max_seconds:g}")
-        )
+        detail = f"{seconds:.3f} s, allowed {limits.max_seconds:g}"
+        raise VideoError(video_id, failure_status("too_long", detail))
 
 
 def _describe(
@@ -213,38 +223,39 @@ def _describe(
     name: str,
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
-    said: DeclaredLengths,
+    declared: DeclaredLengths,
 ) -> Probe:
+    codec = stream.codec_context.name
     frame = next(av_frames(container, stream, Tally()), None)
     if frame is None:
-        raise VideoError(
-            video_id,
-            failure_status(
-                "unreadable", f"{name}: no frame of {stream.codec_context.name} decodes"
-            ),
-        )
+        detail = f"{name}: no frame of {codec} decodes"
+        raise VideoError(video_id, failure_status("unreadable", detail))
     signs = upright_signs(frame)
-    turned = signs[0] == 0
-    base = stream.time_base or Fraction(1, av.time_base)
+    is_on_its_side = signs[0] == 0
+    width, height = frame.width, frame.height
+    if is_on_its_side:
+        width, height = height, width
+    time_base = stream.time_base or Fraction(1, av.time_base)
     start = container_start(container)
-    clock = Clock(base, start or Fraction(0))
+    clock = Clock(time_base, start or Fraction(0))
+    rate = stream.average_rate
     return Probe(
         container=name,
-        codec=stream.codec_context.name,
+        codec=codec,
         stream_index=stream.index,
-        width=frame.height if turned else frame.width,
-        height=frame.width if turned else frame.height,
+        width=width,
+        height=height,
         display_matrix=signs,
         pixel_format=frame.format.name,
-        time_base=(base.numerator, base.denominator),
-        header_frames=said.frames,
-        header_seconds=said.seconds,
-        header_frames_per_second=float(stream.average_rate) if stream.average_rate else None,
+        time_base=(time_base.numerator, time_base.denominator),
+        header_frames=declared.frames,
+        header_seconds=declared.seconds,
+        header_frames_per_second=float(rate) if rate else None,
         header_start_seconds=None if stream.start_time is None else clock.at(stream.start_time),
         container_start_seconds=None if start is None else clock.origin_seconds,
         clock_origin=(clock.origin.numerator, clock.origin.denominator),
-        header_file_seconds=said.file_seconds,
-        index_end=said.index_end,
+        header_file_seconds=declared.file_seconds,
+        index_end=declared.index_end,
         picture=picture_facts(stream, frame),
         other_streams=other_streams(container, stream),
     )

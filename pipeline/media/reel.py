@@ -1,8 +1,8 @@
-"""Parts of a video, one after the other, as a new file: the reel of its highlights.
+"""Cuts parts of a video and joins them to a new file: the reel of its highlights.
 
-Pictures are encoded anew (H.264), so that a cut falls where it is asked for and not on the next key
-frame; sound comes along where the video has it (AAC). Times are those of features and of players:
-seconds since the container's start. Refuses to know why these parts were chosen.
+Pictures are encoded again (H.264), so that a cut need not fall on a key frame; sound comes along if
+the video has it (AAC). Times are those of features and of players: seconds since the container's
+start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from storage.files.atomic_write import publish_file, temporary_beside
 from storage.files.os_errors import disk_fault
 
 Parts = Sequence[tuple[float, float]]
-COMPLAINT_LINES = 3
+MESSAGE_LINES = 3
 _OPTIONS = {
     "f": "mp4",
     "c:v": "libx264",
@@ -39,11 +39,17 @@ _OPTIONS = {
 
 
 def cut_reel(video: Path, parts: Parts, into: Path) -> None:
-    """Write `parts` of `video`, `[start, end)` seconds since its start, as an mp4 at `into`; whole
-    or not at all.
+    """Write `parts` of `video` as an mp4 at `into`; complete or not at all.
 
-    SettingsError if `into` is there, or parts are none or outside the video; VideoError if that is
-    none we open; SystemicFault, with ffmpeg's own words, if that fails.
+    Args:
+        video: the file to cut.
+        parts: `[start, end)` in seconds since the container's start.
+        into: a file that does not exist yet.
+
+    Raises:
+        SettingsError: `into` exists, or `parts` is empty or outside the video.
+        VideoError: `video` is not a video we open.
+        SystemicFault: ffmpeg failed; the message holds its own words.
     """
     check_place(into)
     if not parts or any(not start < end for start, end in parts):
@@ -57,10 +63,10 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
         raise disk_fault(error, into.parent) from error
     temporary = temporary_beside(into.absolute())
     try:
-        # Said to be a file, or ffmpeg takes what stands before a colon for a protocol, and a dash
+        # With the prefix ffmpeg does not take a colon in a name for a protocol, or a leading dash
         # for an option.
         joined = ffmpeg.output(*_cut(source, parts), f"file:{temporary}", **_OPTIONS)
-        # The streams' own clocks: `_cut` adds what they show at the container's start.
+        # Keep the streams' own clocks: `_cut` adds what they show at the container's start.
         _run(joined.global_args("-copyts"))
         if not count_packets(temporary).packets:
             raise SettingsError((f"{video} shows nothing in {list(parts)} seconds",))
@@ -70,22 +76,20 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
 
 
 def check_place(into: Path) -> None:
-    """Raise SettingsError unless a reel can be written there: an .mp4 that is not there yet, in a
-    folder if at all.
-    """
+    """Raise SettingsError unless a reel can be written to `into`, an .mp4 that does not exist."""
     if into.exists() or into.is_symlink():
-        raise SettingsError(
-            (f"{into} is there already; remove it, or name another file for the reel",)
+        fault = f"{into} is there already; remove it, or name another file for the reel"
+    elif into.suffix.lower() != ".mp4":
+        fault = f"a reel is an .mp4 file, got {into.name}"
+    else:
+        nearest = next(folder for folder in into.absolute().parents if folder.exists())
+        if nearest.is_dir():
+            return
+        fault = (
+            f"{nearest} is not a folder, so {into} cannot be written; "
+            "name another file for the reel"
         )
-    if into.suffix.lower() != ".mp4":
-        raise SettingsError((f"a reel is an .mp4 file, got {into.name}",))
-    nearest = next(folder for folder in into.absolute().parents if folder.exists())
-    if not nearest.is_dir():
-        raise SettingsError(
-            (
-                f"{nearest} is no folder, so {into} cannot be written; name another file for the reel",
-            )
-        )
+    raise SettingsError((fault,))
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class _Source:
     video: Path
     container: str
     streams: tuple[int, ...]
-    """Numbers of streams: pictures, and sound if there is any."""
+    """Indices of streams: pictures, and sound if there is any."""
     origin_seconds: float
     """What the streams' clocks show when the container starts."""
 
@@ -103,20 +107,19 @@ class _Source:
 def _source(video: Path) -> _Source:
     container = sniff(video)
     if container is None:
-        raise VideoError(
-            video.stem, failure_status("not_a_video", "it begins like no container that we open")
-        )
+        detail = "it begins like no container that we open"
+        raise VideoError(video.stem, failure_status("not_a_video", detail))
     try:
         with open_container(video, container) as opened:
-            # A stream's number is gone once its file is closed.
-            chosen = [choose_stream(opened, video), *opened.streams.audio[:1]]
-            numbers = tuple(stream.index for stream in chosen if stream is not None)
+            pictures = choose_stream(opened, video)
+            if pictures is None:
+                raise VideoError(video.stem, failure_status("no_video_stream", ""))
+            # A stream's index is gone once its file is closed.
+            indices = [stream.index for stream in (pictures, *opened.streams.audio[:1])]
             origin_seconds = float(container_start(opened) or 0)
     except av.error.FFmpegError as error:
         raise VideoError(video.stem, failure_status("unreadable", str(error.strerror))) from error
-    if chosen[0] is None:
-        raise VideoError(video.stem, failure_status("no_video_stream", ""))
-    return _Source(video, container, numbers, origin_seconds)
+    return _Source(video, container, tuple(indices), origin_seconds)
 
 
 def _cut(source: _Source, parts: Parts) -> list[Any]:
@@ -126,31 +129,30 @@ def _cut(source: _Source, parts: Parts) -> list[Any]:
     file = ffmpeg.input(
         f"file:{source.video.absolute()}", f=source.container, protocol_whitelist="file"
     )
-    streams = source.streams
+    pictures, *sounds = [file[str(index)] for index in source.streams]
     pieces = []
     for part in parts:
         # Digits and a point: ffmpeg reads 1e-05 as one second.
         start, end = (f"{seconds + source.origin_seconds:.6f}" for seconds in part)
-        pictures = (
-            file[str(streams[0])]
-            .filter("trim", start=start, end=end)
-            .filter("setpts", "PTS-STARTPTS")
-        )
+        trimmed = pictures.filter("trim", start=start, end=end).filter("setpts", "PTS-STARTPTS")
         # H.264 with half as many colours wants even sides.
-        pieces.append(pictures.filter("pad", "ceil(iw/2)*2", "ceil(ih/2)*2"))
-        if len(streams) > 1:
-            sound = file[str(streams[1])].filter("atrim", start=start, end=end)
-            pieces.append(sound.filter("asetpts", "PTS-STARTPTS"))
-    joined = ffmpeg.concat(*pieces, v=1, a=len(streams) - 1).node
-    return [joined[number] for number in range(len(streams))]
+        pieces.append(trimmed.filter("pad", "ceil(iw/2)*2", "ceil(ih/2)*2"))
+        for sound in sounds:
+            trimmed = sound.filter("atrim", start=start, end=end)
+            pieces.append(trimmed.filter("asetpts", "PTS-STARTPTS"))
+    joined = ffmpeg.concat(*pieces, v=1, a=len(sounds)).node
+    return [joined[number] for number in range(len(source.streams))]
 
 
 def _run(stream: Any) -> None:
     command = ffmpeg.compile(stream, cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True)
+    # ffmpeg would otherwise read our standard input, and print its banner to stderr.
     options = [command[0], "-nostdin", "-hide_banner", "-loglevel", "error", *command[1:]]
     done = subprocess.run(options, capture_output=True, check=False)
-    if done.returncode != 0:
-        complaint = "\n".join(done.stderr.decode(errors="replace").splitlines()[:COMPLAINT_LINES])
-        raise SystemicFault(
-            f"ffmpeg ended with status {done.returncode} while cutting the reel: {complaint}"
-        )
+    if done.returncode == 0:
+        return
+    lines = done.stderr.decode(errors="replace").splitlines()
+    message = "\n".join(lines[:MESSAGE_LINES])
+    raise SystemicFault(
+        f"ffmpeg ended with status {done.returncode} while cutting the reel: {message}"
+    )

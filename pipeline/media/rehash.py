@@ -1,8 +1,7 @@
-"""The sha256 of a kept media file, taken again while the file is decoded, so that damage on disk
-never makes rows.
+"""Computes the sha256 of a stored media file again while it is decoded, so that damage on disk never
+becomes features.
 
-A thread of this process reads the file beside the decoder: its pages are in memory for both.
-Refuses to know decoders.
+A thread reads the file beside the decoder: each page is read from disk once for both.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ _PIECE_BYTES = 1 << 20
 
 @contextmanager
 def verify_while_reading(video_id: str, media: Media) -> Iterator[None]:
-    """Around decoding: VideoError `altered` at its end, in place of any other, if a kept file is
-    not what was recorded.
+    """A context around decoding. Raises VideoError `altered` at its end if the bytes have changed.
 
-    A file that was hashed in this run, because it has just arrived, is not hashed again.
+    That replaces any other VideoError. A file that was hashed in this run is not hashed again.
     """
     if not media.is_kept:
         yield
         return
-    hashing = _Hashing(media)
+    hashing = _HashThread(media)
     try:
         try:
             yield
@@ -43,41 +41,46 @@ def verify_while_reading(video_id: str, media: Media) -> Iterator[None]:
         hashing.stop()
 
 
-class _Hashing:
+class _HashThread:
+    """Hashes a file in a thread of its own."""
+
     def __init__(self, media: Media) -> None:
         self._media = media
-        self._found = ""
+        self._sha256 = ""
         self._fault: OSError | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rehash", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        sha = hashlib.sha256()
+        sha256 = hashlib.sha256()
         try:
             with self._media.path.open("rb", buffering=0) as file:
                 while not self._stopped.is_set() and (piece := file.read(_PIECE_BYTES)):
-                    sha.update(piece)
+                    sha256.update(piece)
         except OSError as error:
             self._fault = error
-        self._found = sha.hexdigest()
+        self._sha256 = sha256.hexdigest()
 
     def compare(self, video_id: str, cause: VideoError | None = None) -> None:
+        """Wait for the end, and raise VideoError if the bytes are not those of the record."""
         self._thread.join()
         if self._fault is not None:
             raise SystemicFault(
                 f"cannot read {self._media.path}: {self._fault.strerror}"
             ) from self._fault
-        if self._found != self._media.sha256:
-            raise VideoError(
-                video_id, failure_status("altered", describe_change(self._media, self._found))
-            ) from cause
+        if self._sha256 != self._media.sha256:
+            detail = describe_change(self._media, self._sha256)
+            raise VideoError(video_id, failure_status("altered", detail)) from cause
 
     def stop(self) -> None:
         self._stopped.set()
         self._thread.join()
 
 
-def describe_change(media: Media, found: str) -> str:
-    """What was recorded of a file, and what is there now."""
-    return f"{media.path.name} has sha256 {found[:12]}, and {media.sha256[:12]} was recorded when it was fetched"
+def describe_change(media: Media, sha256: str) -> str:
+    """A sentence with the sha256 that a file has now, and the recorded one."""
+    return (
+        f"{media.path.name} has sha256 {sha256[:12]}, and {media.sha256[:12]} was recorded "
+        "when it was fetched"
+    )

@@ -1,8 +1,7 @@
-"""The first bytes of a file → which container it is. The only rule for what we open, and under what
-name we keep it.
+"""Recognises a container by the first bytes of a file: what is opened, and under what suffix kept.
 
-Names and content types are not asked: a server may call a web page `video/mp4`, and a playlist that
-is named `.mp4` would make a decoder read other files. Refuses to know what is inside a container.
+Names and content types are not used: a server may call a web page `video/mp4`, and a playlist named
+`.mp4` would make a decoder read other files.
 """
 
 from __future__ import annotations
@@ -28,14 +27,13 @@ def _is_mov(head: bytes) -> bool:
 
 
 def ts_layout(head: bytes) -> tuple[int, int] | None:
-    """Bytes of a packet of a transport stream, and where in it the packet proper begins; None for
-    other files.
+    """Bytes of a packet of a transport stream, and the offset of its sync byte; None for others.
 
     Camcorders and Blu-ray discs (M2TS) put a time of 4 bytes before each packet of 188.
     """
     for packet_bytes, offset in ((TS_PACKET_BYTES, 0), (M2TS_PACKET_BYTES, 4)):
-        starts = head[offset::packet_bytes]
-        if len(starts) > 2 and set(starts) == {0x47}:
+        first_bytes = head[offset::packet_bytes]
+        if len(first_bytes) > 2 and set(first_bytes) == {0x47}:
             return packet_bytes, offset
     return None
 
@@ -104,29 +102,27 @@ _TEXT = re.compile(rb"[\t\n\v\f\r\x1b -~\x80-\xff]+")
 
 
 def sniff(path: Path) -> str | None:
-    """The key of `CONTAINERS` that the file's first bytes ask for. Raises SystemicFault if it
-    cannot be read.
+    """The container of a file, a key of `CONTAINERS`; None if it is none of them.
+
+    Raises SystemicFault if the file cannot be read.
     """
     return _container(_head(path))
 
 
 def suffix_for(path: Path) -> str | None:
-    """The file name suffix that fits the first bytes; None when they belong to no container we
-    open.
-    """
+    """The suffix that fits the first bytes of a file; None if its container is not supported."""
     head = _head(path)
     container = _container(head)
     return _SUFFIX_OF[container](head) if container else None
 
 
 def describe_type(path: Path) -> str:
-    """What a file that is in no container of ours is, as the rest of a sentence. SystemicFault if
-    it cannot be read.
+    """What a file in no supported container is, as the rest of a sentence.
+
+    Raises SystemicFault if it cannot be read.
     """
     head = _head(path)
-    known = next((name for name, starts in _OTHER_TYPES if head.startswith(starts)), None)
-    if head[:4] == b"RIFF":
-        known = _RIFF.get(head[8:12])
+    known = _known_type(head)
     if known:
         return f"{known}, which is not taken"
     if not head:
@@ -135,11 +131,24 @@ def describe_type(path: Path) -> str:
         return "zeros from its first byte on, as where a copy or download has not ended"
     if _TEXT.fullmatch(head):
         start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-        marked = start[:512].lower()
-        html = marked.startswith((b"<!doctype html", b"<html")) or b"<html" in marked
-        kind = "an HTML page" if html else "an XML text" if marked.startswith(b"<?xml") else "text"
-        return f"{kind}, which begins with {start[:_SHOWN_BYTES]!r}"
+        return f"{_kind_of_text(start)}, which begins with {start[:_SHOWN_BYTES]!r}"
     return f"of no type that we know: it begins with {head[:16]!r}, which no container does"
+
+
+def _known_type(head: bytes) -> str | None:
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12])
+    for name, beginnings in _OTHER_TYPES:
+        if head.startswith(beginnings):
+            return name
+    return None
+
+
+def _kind_of_text(start: bytes) -> str:
+    beginning = start[:512].lower()
+    if beginning.startswith(b"<!doctype html") or b"<html" in beginning:
+        return "an HTML page"
+    return "an XML text" if beginning.startswith(b"<?xml") else "text"
 
 
 def _head(path: Path) -> bytes:

@@ -1,8 +1,7 @@
-"""What FFmpeg's demuxers say when a file is broken, and go on without a sign: their error messages,
-counted.
+"""Counts the error messages of FFmpeg's demuxers.
 
-A Matroska demuxer that meets damage looks for the next cluster, and the blocks between are gone
-without an error; it is told in its messages alone. Refuses to know what is in the packets.
+A Matroska demuxer that meets damage looks for the next cluster, and the blocks between are lost
+without an error: only its messages show it.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ LONGEST_TEXT = 200
 
 @dataclass
 class DemuxerErrors:
-    """Error messages of a file's demuxer. Use it as a context, around each call that reads the
-    file.
+    """Error messages of one file's demuxer. Use it as a context around each call that reads.
 
-    FFmpeg's messages are otherwise off; they are on for the whole process meanwhile, and taken from
-    this thread alone.
+    FFmpeg's messages are otherwise off. Inside they are on for the whole process, and those of this
+    thread are counted.
     """
 
     count: int = 0
@@ -34,13 +32,14 @@ class DemuxerErrors:
     @property
     def summary(self) -> str:
         """In words; empty if there are none."""
-        return f"{self.count} complaints of the demuxer, first: {self.first}" if self.count else ""
+        if not self.count:
+            return ""
+        return f"{self.count} complaints of the demuxer, first: {self.first}"
 
     def __enter__(self) -> None:
         capture = av.logging.Capture()
-        av.logging.set_skip_repeated(
-            False
-        )  # or the last message of one file would be repeated in the next
+        # Otherwise the last message of one file would be repeated in the next.
+        av.logging.set_skip_repeated(False)
         av.logging.set_level(av.logging.ERROR)
         capture.__enter__()
         self._captures.append(capture)
@@ -55,6 +54,7 @@ class DemuxerErrors:
         capture.__exit__(None, None, None)
         av.logging.set_level(None)
         for level, name, text in capture.logs:
-            if level <= av.logging.ERROR and name.startswith(tuple(CONTAINERS)):
+            is_of_demuxer = name.startswith(tuple(CONTAINERS))
+            if level <= av.logging.ERROR and is_of_demuxer:
                 self.count += 1
                 self.first = self.first or " ".join(text.split())[:LONGEST_TEXT]

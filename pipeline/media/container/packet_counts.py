@@ -1,9 +1,8 @@
-"""Counts the packets of a media file without decoding it: `python -m
-pipeline.media.container.packet_counts FILE` prints JSON.
+"""Counts the packets of a media file without decoding it, and prints JSON.
 
-A program of its own, started by `pipeline.download.integrity` for each download, because a demuxer
-that meets a hostile file may hang or die; without numpy it starts in half the time. Decides
-nothing.
+Run as `python -m pipeline.media.container.packet_counts FILE`. It is a program of its own, started
+for each download, because a demuxer may hang or crash on a hostile file; it does not import numpy,
+which halves its start-up time.
 """
 
 from __future__ import annotations
@@ -30,55 +29,55 @@ MAX_MEMORY_BYTES = 4 * 1024**3
 
 @dataclass(frozen=True)
 class PacketCounts:
-    """One pass over a file."""
+    """The result of one pass over a file."""
 
     opens: bool
     """Whether it has a header and a video stream."""
     packets: int = 0
-    """Of the film, as all that follows but the last three."""
+    """Of the video stream, as all that follows except the last three."""
     errors: int = 0
-    """Packets that the demuxer gave up on, or marked as damaged."""
+    """Packets that the demuxer could not read, or marked as damaged."""
     declared_frames: int | None = None
     declared_seconds: float | None = None
     covered_seconds: float = 0.0
     """From the first packet's start to the last one's end."""
     index_end: int = 0
-    """The byte where the last picture that the index knows ends; 0 where it knows none."""
+    """The byte where the last picture of the index ends; 0 if there is no index."""
     longest_seconds: float = 0.0
     """From the first packet's start to the last one's end, of all streams."""
     lacks: str = ""
-    """What the demuxer complains of, and what all streams together lack of the length stated for
-    them, in words.
+    """Errors of the demuxer, and what all streams together lack of their stated length, in words.
     """
     problem: str = ""
+    """Why it does not open."""
 
 
 def count_packets(path: Path) -> PacketCounts:
     """Count the packets of the stream that a decoder would choose."""
     container = sniff(path)
     if container is None:
-        return PacketCounts(False, problem="no container we open")
+        return PacketCounts(False, problem="its container is not supported")
     tally = Tally()
     try:
         with open_container(path, container, tally.demuxer_errors) as opened:
-            film = choose_stream(opened, path)
-            if film is None:
+            stream = choose_stream(opened, path)
+            if stream is None:
                 return PacketCounts(False, problem="no video stream")
-            said = declared_lengths(opened, film, container)
-            covered_seconds = _covered_seconds(opened, film, tally)
+            declared = declared_lengths(opened, stream, container)
+            covered_seconds = _read_all(opened, stream, tally)
             lacks = (
                 tally.demuxer_errors.summary,
-                str(missing_duration(said.file_seconds, tally) or ""),
+                str(missing_duration(declared.file_seconds, tally) or ""),
                 unread_bytes(container, path.stat().st_size, tally),
             )
             return PacketCounts(
                 opens=True,
                 packets=tally.packets,
                 errors=tally.damaged_packets + tally.decode_errors,
-                declared_frames=said.frames,
-                declared_seconds=said.seconds,
+                declared_frames=declared.frames,
+                declared_seconds=declared.seconds,
                 covered_seconds=covered_seconds,
-                index_end=said.index_end,
+                index_end=declared.index_end,
                 longest_seconds=max(tally.end_seconds - tally.first_seconds, 0.0),
                 lacks="; ".join(filter(None, lacks)),
             )
@@ -86,24 +85,25 @@ def count_packets(path: Path) -> PacketCounts:
         return PacketCounts(False, problem=str(error.strerror))
 
 
-def _covered_seconds(
-    opened: av.container.InputContainer, film: av.video.stream.VideoStream, tally: Tally
+def _read_all(
+    opened: av.container.InputContainer, stream: av.video.stream.VideoStream, tally: Tally
 ) -> float:
-    """From the film's first packet to the end of its last, which it reads for that, and counts."""
+    """Read and count all packets; the seconds from the stream's first to the end of its last."""
     start, end = math.inf, -math.inf
-    base = float(film.time_base or 0)
+    tick_seconds = float(stream.time_base or 0)
     try:
-        for packet in video_packets(opened, film, tally, every_stream=True):
-            if packet.pts is not None:
-                start = min(start, packet.pts * base)
-                end = max(end, (packet.pts + (packet.duration or 0)) * base)
+        for packet in video_packets(opened, stream, tally, every_stream=True):
+            if packet.pts is None:
+                continue
+            start = min(start, packet.pts * tick_seconds)
+            end = max(end, (packet.pts + (packet.duration or 0)) * tick_seconds)
     except av.error.FFmpegError:
         tally.decode_errors += 1
     return max(end - start, 0.0)
 
 
 def main() -> None:
-    """Count one file. Limits are set first; nothing of the file's is believed before."""
+    """Count one file. Memory is limited before anything of the file is read."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     sys.stdout.write(json.dumps(asdict(count_packets(Path(sys.argv[1])))))

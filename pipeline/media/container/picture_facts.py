@@ -1,8 +1,8 @@
-"""What a video says of its stored pixels: their shape, their lines, their colours. Facts to keep;
-nothing here acts on them.
+"""How a video's stored pixels are meant to be shown: aspect ratio, field order, colours.
 
-Networks see stored pixels, turned upright: anamorphic pictures are not stretched, interlaced ones
-not woven anew, and HDR is not mapped to SDR. Names are those that ffprobe prints.
+These facts are only recorded. Networks see stored pixels, turned upright: anamorphic pictures are
+not stretched, interlaced ones not deinterlaced, and HDR is not mapped to SDR. Names are those that
+ffprobe prints.
 """
 
 from __future__ import annotations
@@ -33,16 +33,13 @@ _PRIMARIES = (
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """How the film's stored pixels want to be shown."""
+    """How a video's stored pixels are meant to be shown."""
 
     sample_aspect_ratio: tuple[int, int] | None
-    """Width to height of one stored pixel; None where nothing is said of it, which players take for
-    square.
+    """Width to height of one stored pixel; None if it is not stated, which players take as square.
     """
     field_order: str
-    """`progressive`, `tt`, `bb`, `tb`, `bt`, `interlaced` (in an order that is not said), or
-    `unknown`.
-    """
+    """`progressive`, `tt`, `bb`, `tb`, `bt`, `interlaced` (in an unknown order), or `unknown`."""
     transfer: str
     primaries: str
     matrix: str
@@ -51,26 +48,28 @@ class PictureFacts:
 
 
 def picture_facts(
-    film: av.video.stream.VideoStream, first: av.video.frame.VideoFrame
+    stream: av.video.stream.VideoStream, first: av.video.frame.VideoFrame
 ) -> PictureFacts:
-    """By the header, and by the first picture where that knows more."""
-    context = film.codec_context
-    ratio = film.sample_aspect_ratio
-    order = _named(_FIELD_ORDERS, context.field_order)
+    """By the first picture, and by the header where the picture does not say."""
+    context = stream.codec_context
+    ratio = stream.sample_aspect_ratio
+    field_order = _name(_FIELD_ORDERS, context.field_order)
+    if field_order == UNKNOWN and first.interlaced_frame:
+        field_order = "interlaced"
     return PictureFacts(
         sample_aspect_ratio=(ratio.numerator, ratio.denominator) if ratio else None,
-        field_order="interlaced" if order == UNKNOWN and first.interlaced_frame else order,
-        transfer=_told(_TRANSFERS, first.color_trc, context.color_trc),
-        primaries=_told(_PRIMARIES, first.color_primaries, context.color_primaries),
-        matrix=_told(_MATRICES, first.colorspace, context.colorspace),
-        range=_told(_RANGES, first.color_range, context.color_range),
+        field_order=field_order,
+        transfer=_first_known(_TRANSFERS, first.color_trc, context.color_trc),
+        primaries=_first_known(_PRIMARIES, first.color_primaries, context.color_primaries),
+        matrix=_first_known(_MATRICES, first.colorspace, context.colorspace),
+        range=_first_known(_RANGES, first.color_range, context.color_range),
     )
 
 
-def _told(names: Sequence[str], by_picture: int, by_header: int) -> str:
-    name = _named(names, by_picture)
-    return _named(names, by_header) if name == UNKNOWN else name
+def _first_known(names: Sequence[str], of_picture: int, of_header: int) -> str:
+    name = _name(names, of_picture)
+    return _name(names, of_header) if name == UNKNOWN else name
 
 
-def _named(names: Sequence[str], number: int) -> str:
+def _name(names: Sequence[str], number: int) -> str:
     return names[number] if 0 <= number < len(names) else str(int(number))

@@ -93,7 +93,7 @@ def test_a_hanging_count_is_a_verdict(
 def test_bytes_that_are_no_container_do_not_open(tmp_path: Path, count: bytes) -> None:
     path = tmp_path / "nothing"
     path.write_bytes(count)
-    assert check_integrity("v", path).damage == "it does not open: no container we open"
+    assert check_integrity("v", path).damage == "it does not open: its container is not supported"
 
 
 def test_what_ffmpeg_says_of_the_held_example_is_what_is_counted(
