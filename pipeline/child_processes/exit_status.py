@@ -1,7 +1,4 @@
-"""What the end of a child process says: who ended it, and in which words.
-
-Refuses to know what the child was for.
-"""
+"""Interprets the exit status of a child process: what ended it, in code and in words."""
 
 from __future__ import annotations
 
@@ -23,8 +20,9 @@ it likes.
 
 
 def fault_if_stopped(status: int) -> SystemicFault | None:
-    """The fault to raise for a child whose `status` (negative: a signal) tells that the run was
-    told to stop.
+    """The fault to raise if a child ended because the run was told to stop; else None.
+
+    A negative `status` is the number of a signal.
     """
     if -status not in STOP_SIGNALS:
         return None
@@ -34,7 +32,7 @@ def fault_if_stopped(status: int) -> SystemicFault | None:
 
 
 def killed_from_outside(status: int) -> bool:
-    """Whether somebody else ended the child: no crash of its own ends in such a `status`."""
+    """Whether another process ended the child: no crash of its own has such a `status`."""
     return -status in _FROM_OUTSIDE
 
 

@@ -1,8 +1,6 @@
-"""Whether a child process hangs. Its work is counted in its own CPU seconds, so that a busy machine
-blames nobody.
+"""Detects a child process that hangs, by its CPU time, so that a busy machine does not matter.
 
-The clock decides on silence alone: no sign of life, and no CPU time used. Refuses to know what the
-child does.
+The clock alone decides only if the child gives no sign of life and uses no CPU time.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ LONGEST_GAP_SECONDS = 1.0
 child.
 """
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_STANDING_STILL = "TtD"
+_STOPPED_STATES = "TtD"
 """Stopped, traced, or waiting for a disk: states that no decoder brings about."""
 
 
@@ -32,9 +30,9 @@ class TimeLimits:
     stall_seconds: float
     """Without a sign of life: by the clock if it uses no CPU time meanwhile, else of CPU time."""
     cpu_seconds: float
-    """CPU time in all. Where the system does not tell it: seconds of waiting."""
+    """CPU time in total. If the system does not report it: seconds of waiting."""
     stall_name: str = ""
-    """The settings that set these two, for messages."""
+    """The settings of these two, for messages."""
     cpu_name: str = ""
 
 
@@ -44,14 +42,12 @@ class Hung(Exception):
     def __init__(self, detail: str, *, from_outside: bool = False) -> None:
         super().__init__(detail)
         self.from_outside = from_outside
-        """Whether somebody else brought it to stand still: it was stopped, or a disk does not
-        answer.
-        """
+        """Whether the cause is outside the child: it was stopped, or a disk does not answer."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the kernel says of a process."""
+    """What the kernel reports of a process."""
 
     state: str
     """One letter, as in `ps`."""
@@ -60,74 +56,86 @@ class Usage:
 
 
 def usage(pid: int) -> Usage | None:
-    """Of a process; None where the system does not say, or it is gone."""
+    """The usage of a process; None if the system does not report it, or the process is gone."""
     try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         # The command's name stands in brackets and may itself hold brackets and blanks.
-        fields = (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="utf-8", errors="replace")
-            .rpartition(")")[2]
-            .split()
-        )
-        return Usage(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND)
+        fields = text.rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        return Usage(fields[0], ticks / _TICKS_PER_SECOND)
     except (OSError, ValueError, IndexError):
         return None
 
 
 class HangWatch:
-    """Watches one child. `check` has to be called often while somebody waits for it."""
+    """Watches one child. Call `check` often while waiting for it."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self.start(TimeLimits(float("inf"), float("inf")))
 
-    def start(self, allowed: TimeLimits) -> None:
-        """A new piece of work."""
-        seen = usage(self._pid)
-        self.allowed = allowed
-        self._began_at_cpu = seen.cpu_seconds if seen else 0.0
+    def start(self, limits: TimeLimits) -> None:
+        """Begin a new piece of work."""
+        now = usage(self._pid)
+        self.limits = limits
+        self._started_at_cpu = now.cpu_seconds if now else 0.0
         self._waited_seconds = 0.0
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self.heartbeat()
 
     def heartbeat(self) -> None:
-        """It gave a sign of life, or nobody waited for one until now."""
-        self._is_new = True
+        """The child gave a sign of life, or was not waited for until now."""
+        self._has_heartbeat = True
 
     def check(self) -> None:
-        """Raise Hung if it does."""
-        now, seen = time.monotonic(), usage(self._pid)
-        gap_seconds = min(now - self._looked_at, LONGEST_GAP_SECONDS)
-        self._looked_at = now
-        cpu_seconds = seen.cpu_seconds if seen else 0.0
-        if self._is_new:
-            self._is_new = False
+        """Raise Hung if the child hangs."""
+        clock = time.monotonic()
+        now = usage(self._pid)
+        # Only a part of a long gap counts: this process may have been stopped with the child.
+        gap_seconds = min(clock - self._checked_at, LONGEST_GAP_SECONDS)
+        self._checked_at = clock
+        cpu_seconds = now.cpu_seconds if now else 0.0
+        if self._has_heartbeat:
+            self._has_heartbeat = False
             self._silent_seconds = 0.0
-            self._heard_at_cpu = self._moved_at_cpu = cpu_seconds
+            self._heartbeat_at_cpu = self._active_at_cpu = cpu_seconds
         else:
             self._silent_seconds += gap_seconds
             self._waited_seconds += gap_seconds
-        if cpu_seconds - self._moved_at_cpu >= IDLE_SHARE * self.allowed.stall_seconds:
-            self._moved_at_cpu = cpu_seconds
+        # A little CPU time is used even by a process that waits for ever.
+        if cpu_seconds - self._active_at_cpu >= IDLE_SHARE * self.limits.stall_seconds:
+            self._active_at_cpu = cpu_seconds
             self._silent_seconds = 0.0
-        self._judge(cpu_seconds, seen)
+        self._compare(cpu_seconds, now)
 
-    def _judge(self, cpu_seconds: float, seen: Usage | None) -> None:
-        allowed = self.allowed
-        stall, whole = f"{allowed.stall_seconds:g} s", f"{allowed.cpu_seconds:g} s"
-        if self._silent_seconds >= allowed.stall_seconds:
-            stands_still = seen is not None and seen.state in _STANDING_STILL
-            how = ": it was stopped, or waits for a disk" if stands_still else ""
-            detail = f"no sign of life for {stall}, and no CPU time used{how}{_limit(allowed.stall_name)}"
-            raise Hung(detail, from_outside=stands_still)
-        if cpu_seconds - self._heard_at_cpu > allowed.stall_seconds:
-            raise Hung(f"no sign of life for {stall} of CPU time{_limit(allowed.stall_name)}")
-        used, unit = cpu_seconds - self._began_at_cpu, "CPU time"
-        if seen is None:
-            used, unit = self._waited_seconds, "waiting"
-        if used > allowed.cpu_seconds:
-            raise Hung(f"not done after {whole} of {unit}{_limit(allowed.cpu_name)}")
+    def _compare(self, cpu_seconds: float, now: Usage | None) -> None:
+        limits = self.limits
+        if self._silent_seconds >= limits.stall_seconds:
+            raise self._hung_in_silence(now)
+        if cpu_seconds - self._heartbeat_at_cpu > limits.stall_seconds:
+            raise Hung(
+                f"no sign of life for {limits.stall_seconds:g} s of CPU time"
+                f"{_setting(limits.stall_name)}"
+            )
+        if now is None:
+            used_seconds, unit = self._waited_seconds, "waiting"
+        else:
+            used_seconds, unit = cpu_seconds - self._started_at_cpu, "CPU time"
+        if used_seconds > limits.cpu_seconds:
+            raise Hung(
+                f"not done after {limits.cpu_seconds:g} s of {unit}{_setting(limits.cpu_name)}"
+            )
+
+    def _hung_in_silence(self, now: Usage | None) -> Hung:
+        is_stopped = now is not None and now.state in _STOPPED_STATES
+        cause = ": it was stopped, or waits for a disk" if is_stopped else ""
+        limits = self.limits
+        return Hung(
+            f"no sign of life for {limits.stall_seconds:g} s, and no CPU time used"
+            f"{cause}{_setting(limits.stall_name)}",
+            from_outside=is_stopped,
+        )
 
 
-def _limit(name: str) -> str:
+def _setting(name: str) -> str:
     return f"; {name}" if name else ""

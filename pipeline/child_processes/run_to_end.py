@@ -1,7 +1,4 @@
-"""Running one small program to its end, with its output, and giving up on it when it hangs.
-
-Refuses to know what the output means.
-"""
+"""Runs one small program to its end, returns its output, and kills it if it hangs."""
 
 from __future__ import annotations
 
@@ -15,36 +12,37 @@ from pipeline.child_processes.hang_watch import HangWatch, Hung, TimeLimits
 LOOK_SECONDS = 0.2
 
 
-def run_to_end(command: Sequence[str], folder: Path, allowed: TimeLimits) -> tuple[int, bytes]:
-    """Exit status and output of a program that is run in `folder`; what it says on stderr is
-    dropped.
+def run_to_end(command: Sequence[str], folder: Path, limits: TimeLimits) -> tuple[int, bytes]:
+    """Exit status and standard output of a program that is run in `folder`.
 
-    One that somebody else killed or stopped is run once more. Raises Hung; OSError if it cannot be
-    started.
+    If another process killed or stopped it, it is run once more. Raises Hung; OSError if it cannot
+    be started.
     """
     try:
-        status, output = _run(command, folder, allowed)
+        status, output = _run(command, folder, limits)
     except Hung as hung:
         if not hung.from_outside:
             raise
-        return _run(command, folder, allowed)
-    return _run(command, folder, allowed) if killed_from_outside(status) else (status, output)
+        return _run(command, folder, limits)
+    if killed_from_outside(status):
+        return _run(command, folder, limits)
+    return status, output
 
 
-def _run(command: Sequence[str], folder: Path, allowed: TimeLimits) -> tuple[int, bytes]:
+def _run(command: Sequence[str], folder: Path, limits: TimeLimits) -> tuple[int, bytes]:
     silent = subprocess.DEVNULL
     with subprocess.Popen(
         list(command), stdin=silent, stdout=subprocess.PIPE, stderr=silent, cwd=folder
-    ) as running:
-        watch = HangWatch(running.pid)
-        watch.start(allowed)
+    ) as process:
+        watch = HangWatch(process.pid)
+        watch.start(limits)
         try:
             while True:
                 try:
-                    output, _ = running.communicate(timeout=LOOK_SECONDS)
+                    output, _ = process.communicate(timeout=LOOK_SECONDS)
                 except subprocess.TimeoutExpired:
                     watch.check()
                 else:
-                    return running.returncode, output
+                    return process.returncode, output
         finally:
-            running.kill()  # nothing, where it has ended
+            process.kill()  # does nothing if it has ended

@@ -1,8 +1,6 @@
-"""What a decode child gives up before it opens its first file: network, new files, core dumps, much
-memory, long life.
+"""Takes rights from a decode worker before it opens its first file.
 
-Each layer is taken where the kernel offers it; what is active is said, never assumed. Refuses to
-know decoders.
+It gives up network, new files, core dumps, much memory and a life after its parent. Each layer is used where the kernel offers it. The active layers are reported, never assumed.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ from dataclasses import dataclass
 OPEN_FILES = 64
 """A video, its pipes, its shared memory, and what libraries keep open."""
 DATA_FACTOR = 2
-"""The kernel counts memory asked for, not used: it stops a child at this many times what the parent
-allows.
+"""The kernel's limit of memory as a multiple of the parent's: the kernel counts memory that was asked
+for, even if it is not used.
 """
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -26,7 +24,7 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 @dataclass(frozen=True)
 class SandboxLayers:
-    """Which layers hold in one child."""
+    """Which layers are active in one child."""
 
     no_network: bool
     """It has a network namespace of its own, with nothing in it."""
@@ -37,21 +35,26 @@ class SandboxLayers:
     bounded_memory: bool
     no_new_privileges: bool
     dies_with_parent: bool
-    """By the kernel's hand, even when it hangs. Otherwise it ends when it next reads its pipe."""
+    """The kernel kills it, even if it hangs. Otherwise it ends when it next reads its pipe."""
 
     def __str__(self) -> str:
         """`6 of 7 layers: no_network, ...; without dies_with_parent`."""
-        active = [name for name, holds in vars(self).items() if holds]
-        missing = [name for name, holds in vars(self).items() if not holds]
-        without = f"; without {', '.join(missing)}" if missing else ""
-        return f"{len(active)} of {len(vars(self))} layers: {', '.join(active)}{without}"
+        layers = vars(self)
+        active = [name for name in layers if layers[name]]
+        missing = [name for name in layers if not layers[name]]
+        text = f"{len(active)} of {len(layers)} layers: {', '.join(active)}"
+        if missing:
+            text += f"; without {', '.join(missing)}"
+        return text
 
 
 def enter(max_memory_bytes: int, parent_pid: int | None) -> SandboxLayers:
-    """Give up for good what no decoder needs; call before any thread starts.
+    """Give up for good what no decoder needs. Call it before any thread starts.
 
-    `parent_pid` asks to die with the thread that started us: for parents that started us from their
-    main thread.
+    Args:
+        max_memory_bytes: what the parent allows; the kernel's limit is `DATA_FACTOR` times that.
+        parent_pid: die with the thread that started us. Only for a parent that started us from its
+            main thread; else None.
     """
     return SandboxLayers(
         no_network=_leave_network(),
@@ -73,21 +76,23 @@ def _limit(kind: int, value: int) -> bool:
 
 
 def _leave_network() -> bool:
-    """As root at once; as a user with a user namespace around it, where the kernel allows that."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None)
-    return any(
-        libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET)
-    )
+    # Root may leave at once; a user needs a user namespace around it, where the kernel allows one.
+    attempts = (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET)
+    return any(libc.unshare(flags) == 0 for flags in attempts)
 
 
 def _prctl(option: int, value: int) -> bool:
-    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
 
 
 def _die_with(parent_pid: int) -> bool:
-    holds = _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it ended before we asked
+    is_active = _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # If the parent ended before that call, the signal never comes.
+    if os.getppid() != parent_pid:
         sys.exit("the parent is gone")
-    return holds
+    return is_active

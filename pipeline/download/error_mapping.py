@@ -64,7 +64,8 @@ TEXT_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("removed", r"removed by the (uploader|user)|video has been removed"),
         (
             "not_yet_live",
-            r"live event will begin|premieres? (in|will begin)|not currently live|live stream .*offline",
+            r"live event will begin|premieres? (in|will begin)|not currently live"
+            r"|live stream .*offline",
         ),
         ("no_javascript", r"no supported javascript runtime|challenge solving failed"),
         (

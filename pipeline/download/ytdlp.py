@@ -1,4 +1,4 @@
-"""Downloads one video from one site with yt-dlp, used as a library, in a limited number of attempts.
+"""Downloads one video from one site with yt-dlp as a library, in a limited number of attempts.
 
 yt-dlp gets fixed options: it reads no configuration, loads no plugins, starts no other downloader
 and writes only into the folder it is given. Whether a file is complete is decided by

@@ -1,7 +1,6 @@
-"""Computes the sha256 of a stored media file again while it is decoded, so that damage on disk never
-becomes features.
+"""Computes the sha256 of a stored media file again while it is decoded.
 
-A thread reads the file beside the decoder: each page is read from disk once for both.
+So damage on disk never becomes features. A thread reads the file beside the decoder: each page is read from disk once for both.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""A weights file from outside → a safetensors file of ours, once, read by a limited child.
+"""Converts a weights file from outside to a safetensors file, in a child process with limits.
 
-    FOLDER/<sha256 of the original>.safetensors   its tensors, bit by bit FOLDER/<sha256 of the
-    original>.json          what they are and where they came from; written last
+    FOLDER/<sha256 of the original>.safetensors   its tensors, bit by bit
+    FOLDER/<sha256 of the original>.json          their names and origin; written last
 
-Knows nothing about networks. The original is hashed before a byte of it is parsed, and parsed
-nowhere but in the child.
+The original is hashed before a byte of it is parsed, and parsed only in the child.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Pin:
-    """What a file must be. Nothing else under its name is opened."""
+    """What a file must be before it is opened."""
 
     sha256: str
     size_bytes: int | None = None
     advice: str = "fetch it again"
-    """What to do about a file that is another one."""
+    """What to do if a file is another one."""
 
     def check(self, path: Path, size_bytes: int, sha256: str) -> None:
         """Raise IntegrityError unless these are the pinned bytes."""
@@ -67,15 +66,14 @@ class Pin:
 def convert_once(source: Path, folder: Path, pin: Pin | None = None) -> Path:
     """The safetensors file with the tensors of `source`, made now if it is not in `folder` yet.
 
-    Raises IntegrityError before anything is parsed if `source` is not the pinned file,
-    UntrustedFile if it asks for more than tensors or is damaged, SystemicFault if the child cannot
-    run.
+    Raises:
+        IntegrityError: `source` is not the pinned file. Nothing of it was parsed.
+        UntrustedFile: it asks for more than tensors, or is damaged.
+        SystemicFault: the child process cannot run.
     """
-    with _opened(source) as file:
-        size_bytes, sha256 = (
-            os.fstat(file.fileno()).st_size,
-            hashlib.file_digest(file, "sha256").hexdigest(),
-        )
+    with _open_source(source) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if pin is not None:
             pin.check(source, size_bytes, sha256)
         target = folder / f"{sha256}.safetensors"
@@ -91,23 +89,20 @@ def facts_file(target: Path) -> Path:
 
 
 def facts_of(target: Path) -> dict[str, Any]:
-    """What is known of a converted file: source, table of tensors, modules. Raises
-    IntegrityError.
-    """
+    """The facts of a converted file: source, table of tensors, modules. Raises IntegrityError."""
     try:
         facts = json.loads(facts_file(target).read_bytes())
     except (OSError, ValueError) as error:
         raise IntegrityError(
             facts_file(target), f"cannot be read: {error}. Delete it and run again."
         ) from error
-    if not isinstance(facts, dict) or (facts.get("format"), facts.get("version")) != (
-        FORMAT,
-        FORMAT_VERSION,
-    ):
+    is_object = isinstance(facts, dict)
+    if not is_object or (facts.get("format"), facts.get("version")) != (FORMAT, FORMAT_VERSION):
         raise IntegrityError(
-            facts_file(target), "is no account of converted weights. Delete it and run again."
+            facts_file(target), "does not describe converted weights. Delete it and run again."
         )
-    return facts
+    result: dict[str, Any] = facts
+    return result
 
 
 def is_converted(target: Path) -> bool:
@@ -123,7 +118,7 @@ def is_converted(target: Path) -> bool:
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[io.FileIO]:
+def _open_source(source: Path) -> Iterator[io.FileIO]:
     try:
         with source.open("rb", buffering=0) as file:
             yield file
@@ -134,54 +129,50 @@ def _opened(source: Path) -> Iterator[io.FileIO]:
 
 
 def _convert(source: Path, file: io.FileIO, target: Path, origin: dict[str, Any]) -> None:
-    with tempfile.TemporaryDirectory() as empty:
-        process = _start(file, empty, MEMORY_FACTOR * int(origin["size_bytes"]) + BASE_MEMORY_BYTES)
+    max_memory_bytes = MEMORY_FACTOR * int(origin["size_bytes"]) + BASE_MEMORY_BYTES
+    with tempfile.TemporaryDirectory() as empty_folder:
+        process = _start(file, empty_folder, max_memory_bytes)
         watchdog = threading.Timer(MAX_SECONDS, process.kill)
         watchdog.start()
         try:
-            child = _Child(source, process)
-            facts = child.facts()
-            publish(target, child.rest(), replace=True)
+            output = _ChildOutput(source, process)
+            facts = output.read_facts()
+            publish(target, output.blocks(), replace=True)
         finally:
             watchdog.cancel()
             process.kill()
             process.communicate()
     size_bytes, sha256 = size_and_sha256(target)
-    made = {"sha256": sha256, "size_bytes": size_bytes}
-    account = {
+    content = {
         **facts,
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "source": origin,
-        "converted": made,
+        "converted": {"sha256": sha256, "size_bytes": size_bytes},
     }
-    publish(facts_file(target), readable_json(account), replace=True)
+    # Written last: only a file with facts counts as converted.
+    publish(facts_file(target), readable_json(content), replace=True)
 
 
-def _start(file: io.FileIO, empty: str, max_memory_bytes: int) -> subprocess.Popen[bytes]:
-    """The environment is closed; our packages are found from the folder it starts in, which it
-    leaves at once.
+def _start(file: io.FileIO, empty_folder: str, max_memory_bytes: int) -> subprocess.Popen[bytes]:
+    """Start the child, with an environment of its own.
+
+    It finds our packages through the folder it starts in, and leaves that folder at once.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline.weights.conversion_worker",
-        str(max_memory_bytes),
-        str(MAX_SECONDS),
-        empty,
-    ]
+    module = "pipeline.weights.conversion_worker"
+    limits = [str(max_memory_bytes), str(MAX_SECONDS), empty_folder]
     passed_on = {
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
     }
-    calm = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-m", module, *limits],
             stdin=file,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,  # a file would be beyond its limits
+            stderr=subprocess.PIPE,  # not a file: the child may not write to files
             cwd=PROJECT_ROOT,
-            env={**passed_on, **calm},
+            env={**passed_on, **own},
         )
     except OSError as error:
         raise SystemicFault(
@@ -189,46 +180,48 @@ def _start(file: io.FileIO, empty: str, max_memory_bytes: int) -> subprocess.Pop
         ) from error
 
 
-class _Child:
-    """What the child says. A child that ends early makes nothing of what it said count."""
+class _ChildOutput:
+    """Reads the output of the child. It counts only if the child ends with success."""
 
     def __init__(self, source: Path, process: subprocess.Popen[bytes]) -> None:
         if process.stdout is None or process.stderr is None:
             raise RuntimeError("the child was started without a pipe")
         self._source = source
         self._process = process
-        self._out = process.stdout
-        self._words = process.stderr
+        self._stdout = process.stdout
+        self._stderr = process.stderr
 
-    def facts(self) -> dict[str, Any]:
-        """The first thing it says."""
-        head = self._out.read(8)
+    def read_facts(self) -> dict[str, Any]:
+        """The first part of the output: its length, and JSON."""
+        head = self._stdout.read(8)
         size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        text = self._out.read(size) if size <= MAX_FACTS_BYTES else b""
-        if not size or len(text) != size:
-            self._explain()
+        # A hostile file controls the child, so its numbers are not trusted.
+        text = self._stdout.read(size) if size <= MAX_FACTS_BYTES else b""
+        is_complete = size > 0 and len(text) == size
+        if not is_complete:
+            self._raise_failure()
         facts: dict[str, Any] = json.loads(text)
         facts.pop("layers", None)
         return facts
 
-    def rest(self) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[bytes]:
         """The converted file; raises at its end if the child failed."""
-        while block := self._out.read(_BLOCK_BYTES):
+        while block := self._stdout.read(_BLOCK_BYTES):
             yield block
         if self._process.wait() != 0:
-            self._explain()
+            self._raise_failure()
 
-    def _explain(self) -> None:
-        said = self._words.read()
-        code = self._process.wait()
-        words = said[-2000:].decode("utf-8", "replace").strip()
-        if code == REFUSED:
-            raise UntrustedFile(self._source, f"is refused, nothing in it was run: {words}")
-        if fault := fault_if_stopped(code):
+    def _raise_failure(self) -> None:
+        output = self._stderr.read()
+        status = self._process.wait()
+        message = output[-2000:].decode("utf-8", "replace").strip()
+        if status == REFUSED:
+            raise UntrustedFile(self._source, f"is refused, nothing in it was run: {message}")
+        if fault := fault_if_stopped(status):
             raise fault
-        if code < 0 or "MemoryError" in words:
+        if status < 0 or "MemoryError" in message:
             raise UntrustedFile(
                 self._source,
-                f"is refused: reading it needs more than it may take ({code}). {words}",
+                f"is refused: reading it needs more than it may take ({status}). {message}",
             )
-        raise SystemicFault(f"the child that reads weights failed ({code}): {words}")
+        raise SystemicFault(f"the child that reads weights failed ({status}): {message}")

@@ -1,9 +1,9 @@
-"""The child that reads a weights file: `python -m pipeline.weights.conversion_worker MEMORY_BYTES
-CPU_SECONDS EMPTY_FOLDER`.
+"""The child process that reads a weights file and writes its tensors as safetensors.
 
-The file comes as stdin, an open descriptor. What leaves is stdout: the length of the facts (8
-bytes), the facts as JSON, a safetensors file. A file that is refused is a sentence on stderr and
-exit code 3. Imports no torch.
+Run as `python -m pipeline.weights.conversion_worker MEMORY_BYTES CPU_SECONDS EMPTY_FOLDER`, with
+the weights file as stdin. It writes to stdout: the length of the facts (8 bytes), the facts as
+JSON, a safetensors file. If the file is refused, it writes a sentence to stderr and ends with exit
+status 3. It does not import torch.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""The folder of published weights: fetched or imported, pinned, and turned into converted files for
-networks.
+"""The folder of published weights: downloads or imports them, pins their sha256, converts them.
 
-    FOLDER/<name>                  a published file, as it was published FOLDER/weights.lock.json
-    name → sha256, size and origin of the file that counts under that name FOLDER/converted/
-    what the pipeline loads; see `pipeline.weights.conversion`
+    FOLDER/<name>              a published file, unchanged
+    FOLDER/weights.lock.json   name → sha256, size and origin of the pinned file
+    FOLDER/converted/          what the pipeline loads; see `pipeline.weights.conversion`
 
-The first file under a name whose publisher states no hash is pinned if its tensors are those of the
-network that the name stands for; any other is refused from then on, until `python -m pipeline
-weights forget NAME`.
+If the publisher states no hash, the first file under a name is pinned, provided that its tensors
+are those of the network. Any other file is refused from then on, until `python -m pipeline weights
+forget NAME`.
 """
 
 from __future__ import annotations
@@ -55,119 +54,125 @@ class WeightsFolder:
         return self.path / "converted"
 
     def file(self, name: str) -> Path:
-        """Where the file of that registered name lies, or will."""
+        """The path for the file of that registered name, whether it is there or not."""
         return self.path / PUBLISHED_WEIGHTS[name].name
 
     def pin(self, name: str) -> Pin | None:
-        """What the file of that name must be: as its publisher says, else as the lock file says;
-        None if neither.
-        """
+        """What the file of that name must be, by its publisher or the lock file; else None."""
         row = PUBLISHED_WEIGHTS[name]
         if row.sha256 is not None:
             return Pin(row.sha256, row.size_bytes)
-        locked = self._lock().get(name)
-        return Pin(locked["sha256"], locked["size_bytes"], self._undo(name)) if locked else None
-
-    def _undo(self, name: str) -> str:
+        locked = self._read_lock().get(name)
+        if locked is None:
+            return None
         command = f"python -m pipeline weights forget {name} --weights-root {self.path}"
-        return f"fetch or import the pinned file again, or `{command}` if that was the wrong one"
+        advice = f"fetch or import the pinned file again, or `{command}` if that was the wrong one"
+        return Pin(locked["sha256"], locked["size_bytes"], advice)
 
     def resolve(self, weights: str) -> Path:
         """The file that a `weights` setting means: a path, or a registered name.
 
-        ValueError says how to get it, IntegrityError that the file under a registered name is not
-        the pinned one.
+        Raises:
+            ValueError: there is no such file; the message says how to get it.
+            IntegrityError: the file under a registered name is not the pinned one.
         """
         if Path(weights).is_file():
             return Path(weights)
         if weights not in PUBLISHED_WEIGHTS:
             raise ValueError(
-                f"weights {weights!r} is no file and no published name; give a path that exists, random:SEED, or one "
-                f"of `python -m pipeline weights list`: {', '.join(PUBLISHED_WEIGHTS)}"
+                f"weights {weights!r} are neither a file nor a published name; give a path that "
+                "exists, random:SEED, or one of `python -m pipeline weights list`: "
+                f"{', '.join(PUBLISHED_WEIGHTS)}"
             )
         file, pin = self.file(weights), self.pin(weights)
         if pin is None or not file.is_file():
-            raise ValueError(
-                f"weights {weights} are not here; get them: {_get(PUBLISHED_WEIGHTS[weights], self.path)}"
-            )
+            advice = _get(PUBLISHED_WEIGHTS[weights], self.path)
+            raise ValueError(f"weights {weights} are not here; get them: {advice}")
         pin.check(file, file.stat().st_size, file_sha256(file))
         return file
 
     def find_by_content(self, identity: str) -> Path | None:
-        """A registered file that is here and has exactly this content, `sha256:…`; None if there is
-        none.
-        """
+        """The registered file here with exactly this content, `sha256:…`; None if there is none."""
         for name in PUBLISHED_WEIGHTS:
-            pin, file = self.pin(name), self.file(name)
-            if pin is not None and f"sha256:{pin.sha256}" == identity and file.is_file():
+            file, pin = self.file(name), self.pin(name)
+            if pin is None or identity != f"sha256:{pin.sha256}":
+                continue
+            if file.is_file():
                 pin.check(file, file.stat().st_size, file_sha256(file))
                 return file
         return None
 
     def advice(self, extractor: str) -> str:
         """How to get published weights for an extractor."""
-        fitting = [row for row in PUBLISHED_WEIGHTS.values() if row.extractor == extractor]
-        return (
-            f"get {fitting[0].name}: {_get(fitting[0], self.path)}"
-            if fitting
-            else "get its published weights"
-        )
+        for row in PUBLISHED_WEIGHTS.values():
+            if row.extractor == extractor:
+                return f"get {row.name}: {_get(row, self.path)}"
+        return "get its published weights"
 
     def add_file(self, name: str, source: Path, origin: str) -> Path:
-        """Take `source` as the file of that name, after checking that it is the pinned one and fits
-        its network.
+        """Copy `source` here as the file of that name, and pin it if nothing is pinned yet.
 
-        Raises IntegrityError before anything is parsed if it is another than the pinned one,
-        UntrustedFile if it does not fit; nothing is kept then. Without a pin, it is pinned now.
+        Nothing is kept if it is refused:
+
+        Raises:
+            IntegrityError: it is not the pinned file. Nothing of it was parsed.
+            UntrustedFile: it does not fit the network.
         """
         row, target = PUBLISHED_WEIGHTS[name], self.file(name)
-        size_bytes, sha256 = _surveyed(source)
-        pin = self.pin(name)
-        (pin or Pin(sha256, row.size_bytes)).check(source, size_bytes, sha256)
-        self._try(row, source, Pin(sha256, size_bytes))
-        publish(
-            target,
-            _blocks(source),
-            replace=target.exists() and size_and_sha256(target)[1] != sha256,
-        )
-        Pin(sha256, size_bytes).check(target, *size_and_sha256(target))
+        size_bytes, sha256 = _size_and_sha256(source)
+        new_pin = Pin(sha256, size_bytes)
+        known_pin = self.pin(name) or Pin(sha256, row.size_bytes)
+        known_pin.check(source, size_bytes, sha256)
+        self._check_fits(row, source, new_pin)
+        is_other_file = target.exists() and size_and_sha256(target)[1] != sha256
+        publish(target, _blocks(source), replace=is_other_file)
+        # The copy is checked too: `source` may have changed since it was hashed.
+        new_pin.check(target, *size_and_sha256(target))
         with lease(self.path / ".weights.lock.claim", notify=print_to_stderr):
-            self._write(
-                {
-                    **self._lock(),
-                    name: {"sha256": sha256, "size_bytes": size_bytes, "origin": origin},
-                }
-            )
+            locked = self._read_lock()
+            locked[name] = {"sha256": sha256, "size_bytes": size_bytes, "origin": origin}
+            self._write_lock(locked)
         return target
 
     def forget(self, name: str) -> Path:
-        """Undo the pin of that name: the next file that is fetched or imported is pinned, if it
-        fits the network.
+        """Remove the pin of that name: the next file that fits the network is pinned.
 
-        The file stays where it is, and is used no more. SettingsError if nothing was pinned here.
+        The file stays where it is, and is not used any more. Raises SettingsError if nothing was
+        pinned here.
         """
         row = PUBLISHED_WEIGHTS[name]
         with lease(self.path / ".weights.lock.claim", notify=print_to_stderr):
-            locked = self._lock()
-            if name not in locked or row.sha256 is not None:
-                publisher = (
-                    "its hash is its publisher's" if row.sha256 is not None else "nothing is pinned"
-                )
+            locked = self._read_lock()
+            reason = ""
+            if row.sha256 is not None:
+                reason = "its hash is its publisher's"
+            elif name not in locked:
+                reason = "nothing is pinned"
+            if reason:
                 raise SettingsError(
-                    (f"there is nothing to forget of {name} in {self.path}: {publisher}",)
+                    (f"there is nothing to forget of {name} in {self.path}: {reason}",)
                 )
-            self._write({other: pin for other, pin in locked.items() if other != name})
+            del locked[name]
+            self._write_lock(locked)
         return self.file(name)
 
-    def _write(self, locked: Mapping[str, Any]) -> None:
-        account = {"format": FORMAT, "version": FORMAT_VERSION, "weights": locked}
-        publish(self.lock_file, readable_json(account), replace=True)
+    def _write_lock(self, locked: Mapping[str, Any]) -> None:
+        content = {"format": FORMAT, "version": FORMAT_VERSION, "weights": locked}
+        publish(self.lock_file, readable_json(content), replace=True)
 
     def fetch(
         self, name: str, on_progress: Callable[[int, int | None], None], origin: str | None = None
     ) -> Path:
-        """Download the file of that name, unless it is here. Raises SystemicFault or
-        IntegrityError.
+        """Download the file of that name, unless it is here.
+
+        Args:
+            name: a registered name.
+            on_progress: called with the bytes so far, and the size of the whole or None.
+            origin: another address than the publisher's.
+
+        Raises:
+            SystemicFault: the download failed.
+            IntegrityError: the file is not the pinned one.
         """
         row, target = PUBLISHED_WEIGHTS[name], self.file(name)
         pin = self.pin(name)
@@ -188,24 +193,27 @@ class WeightsFolder:
         try:
             return self.add_file(name, part, origin or row.origin)
         finally:
-            part.unlink(missing_ok=True)  # whole, and either admitted or of no use
+            # It is complete, so no later call can continue it.
+            part.unlink(missing_ok=True)
 
-    def _try(self, row: PublishedWeights, source: Path, pin: Pin) -> None:
-        """Neither a page that says "sign in" nor another network's file may become what is
-        pinned.
+    def _check_fits(self, row: PublishedWeights, source: Path, pin: Pin) -> None:
+        """Raise UntrustedFile unless the file's tensors fit the network.
+
+        Otherwise a login page, or another network's weights, could become what is pinned.
         """
-        is_new = not facts_file(self.converted / f"{pin.sha256}.safetensors").exists()
-        readable_file = source if is_mean_volume(row) else convert_once(source, self.converted, pin)
+        was_converted = facts_file(self.converted / f"{pin.sha256}.safetensors").exists()
+        is_mean = is_mean_volume(row)
+        readable_file = source if is_mean else convert_once(source, self.converted, pin)
         try:
             check_weights_file(row, readable_file)
         except ValueError as error:
-            if is_new and readable_file != source:
+            if not was_converted and not is_mean:
                 facts_file(readable_file).unlink(missing_ok=True)
                 readable_file.unlink(missing_ok=True)
-            told = str(error).replace(str(readable_file), "it")
-            raise UntrustedFile(source, f"is not {row.name}, and is not taken: {told}") from error
+            detail = str(error).replace(str(readable_file), "it")
+            raise UntrustedFile(source, f"is not {row.name}, and is not taken: {detail}") from error
 
-    def _lock(self) -> dict[str, Any]:
+    def _read_lock(self) -> dict[str, Any]:
         try:
             content = parse_json_object(self.lock_file, self.lock_file.read_bytes())
         except FileNotFoundError:
@@ -226,7 +234,7 @@ class WeightsFolder:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file in hex; computed again only when the file changed."""
+    """The sha256 of a file in hex; computed again only if the file changed."""
     status = path.stat()
     return _sha256(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
@@ -238,27 +246,29 @@ def _sha256(path: Path, _: tuple[int, int, int, int]) -> str:
 
 
 def prepare_weights(weights: str, identity: str, folder: Path | None) -> str:
-    """What a network's `build` is given for a `weights` setting: a converted file's path, or
-    random:SEED, or nothing.
+    """The argument of a network's `build` for a `weights` setting.
 
-    `identity` is `sha256:…` of the file as the settings saw it: another file is refused before it
-    is parsed. Converted files go to `folder`; by default beside the file.
+    Args:
+        weights: a path, random:SEED, or nothing; the last two are returned unchanged.
+        identity: `sha256:…` of the file as the settings saw it. Another file is refused before it
+            is parsed.
+        folder: for converted files; None: a folder beside the file.
+
+    Returns:
+        The path of the converted file.
     """
     if not weights or random_seed(weights) is not None:
         return weights
     source = Path(weights)
-    return str(
-        convert_once(
-            source, folder or source.parent / "converted", Pin(identity.removeprefix("sha256:"))
-        )
-    )
+    converted_folder = folder or source.parent / "converted"
+    pin = Pin(identity.removeprefix("sha256:"))
+    return str(convert_once(source, converted_folder, pin))
 
 
 def forget_advice(weights: str) -> str:
-    """What to do if a file of a weights folder does not fit its network: a sentence, or nothing for
-    any other file.
+    """What to do if a file of a weights folder does not fit its network; empty for other files.
 
-    Pins of earlier versions were made without looking at names and shapes.
+    Pins of earlier versions were made without a check of tensors.
     """
     path = Path(weights).absolute()
     for name in PUBLISHED_WEIGHTS:
@@ -270,17 +280,17 @@ def forget_advice(weights: str) -> str:
 
 
 def describe_weights(folder: WeightsFolder) -> Iterator[str]:
-    """One paragraph for each registered name: what it is, whether it is here, what one may do with
-    it.
-    """
+    """The lines about all registered names: what they are, whether they are here, their licence."""
     for row in PUBLISHED_WEIGHTS.values():
         pin = folder.pin(row.name)
-        state = "here" if pin is not None and folder.file(row.name).is_file() else "not here"
+        is_here = pin is not None and folder.file(row.name).is_file()
+        state = "here" if is_here else "not here"
         pinned = f"sha256 {pin.sha256}" if pin else "no hash published; the first file is pinned"
-        yield f"{row.name}  [{row.extractor}, {state}]\n    {row.purpose}\n    {row.origin}\n    {pinned}"
-        yield from (
-            f"    {line}" for line in (row.licence, f"cite: {row.citation}", row.note) if line
-        )
+        yield f"{row.name}  [{row.extractor}, {state}]"
+        details = (row.purpose, row.origin, pinned, row.licence, f"cite: {row.citation}", row.note)
+        for detail in details:
+            if detail:
+                yield f"    {detail}"
 
 
 def licence_question(row: PublishedWeights) -> str:
@@ -289,29 +299,41 @@ def licence_question(row: PublishedWeights) -> str:
 
 
 def files_to_import(path: Path, name: str) -> list[tuple[str, Path]]:
-    """Registered names and files to import: `path` itself, or what a folder has under registered
-    names.
+    """Registered names and the files to import for them.
+
+    Args:
+        path: a file, or a folder with files under registered names.
+        name: the registered name of a file; may be empty if its file name says it.
     """
     if path.is_dir():
-        found = [(known, path / known) for known in PUBLISHED_WEIGHTS if (path / known).is_file()]
-        if name or not found:
-            raise SettingsError(
-                (
-                    f"{path} is a folder; it has {len(found)} files under registered names, and no --name",
-                )
-            )
-        return found
+        return _files_in_folder(path, name)
     if not path.is_file():
         raise SettingsError((f"there is no file {path}",))
-    fitting = [known for known in PUBLISHED_WEIGHTS if known.rpartition("/")[2] == path.name]
-    chosen = name or (fitting[0] if len(fitting) == 1 else "")
-    if chosen not in PUBLISHED_WEIGHTS:
-        choice = ", ".join(fitting or PUBLISHED_WEIGHTS)
-        unknown = f"no weights are called {name!r}; " if name else ""
+    return [(_name_of_file(path, name), path)]
+
+
+def _files_in_folder(folder: Path, name: str) -> list[tuple[str, Path]]:
+    candidates = [(known, folder / known) for known in PUBLISHED_WEIGHTS]
+    files = [(known, file) for known, file in candidates if file.is_file()]
+    if name or not files:
         raise SettingsError(
-            (f"{unknown}say which weights {path} is, with --name and one of {choice}",)
+            (
+                f"{folder} is a folder; it has {len(files)} files under registered names, "
+                "and no --name",
+            )
         )
-    return [(chosen, path)]
+    return files
+
+
+def _name_of_file(path: Path, name: str) -> str:
+    fitting = [known for known in PUBLISHED_WEIGHTS if known.rpartition("/")[2] == path.name]
+    if not name and len(fitting) == 1:
+        return fitting[0]
+    if name in PUBLISHED_WEIGHTS:
+        return name
+    choice = ", ".join(fitting or PUBLISHED_WEIGHTS)
+    unknown = f"no weights are called {name!r}; " if name else ""
+    raise SettingsError((f"{unknown}say which weights {path} is, with --name and one of {choice}",))
 
 
 def _get(row: PublishedWeights, folder: Path) -> str:
@@ -326,7 +348,7 @@ def _by_hand(row: PublishedWeights, folder: Path) -> str:
     )
 
 
-def _surveyed(source: Path) -> tuple[int, str]:
+def _size_and_sha256(source: Path) -> tuple[int, str]:
     try:
         return size_and_sha256(source)
     except OSError as error:

@@ -167,7 +167,7 @@ class DecoderProcess:
             if message["kind"] == "begun":
                 # A longer video may take longer.
                 cpu_seconds = self._limits.wait_seconds(message["declared_seconds"])
-                self._hangs.allowed = self._allowed(cpu_seconds)
+                self._hangs.limits = self._allowed(cpu_seconds)
             elif message["kind"] != "alive":
                 self.idle = message["kind"] in _LAST_MESSAGES
                 return message

@@ -1,4 +1,4 @@
-"""The body of an HTTP response, decompressed: all of it or an error, within limits of size and time.
+"""The decompressed body of an HTTP response: all of it or an error, with limits of size and time.
 
 A body is never held in memory as a whole, however much its compressed bytes decompress to.
 """

@@ -1,4 +1,4 @@
-"""Reads the packets of a file's video stream in their order, counts what is wrong, and decodes them.
+"""Reads and decodes the packets of a file's video stream, and counts what is wrong.
 
 The clock of a transport stream or of an Ogg file may jump back, where two recordings were joined,
 or by a flipped bit. ffmpeg then lets the clock continue, and so does this module, for every reader

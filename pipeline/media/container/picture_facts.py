@@ -16,18 +16,19 @@ import av.video.stream
 UNKNOWN = "unknown"
 _FIELD_ORDERS = (UNKNOWN, "progressive", "tt", "bb", "tb", "bt")
 _RANGES = (UNKNOWN, "tv", "pc")
+# FFmpeg's numbers are indices into these tables of names.
 _MATRICES = (
-    "gbr", "bt709", UNKNOWN, "reserved", "fcc", "bt470bg", "smpte170m", "smpte240m", "ycgco", "bt2020nc", "bt2020c",
-    "smpte2085", "chroma-derived-nc", "chroma-derived-c", "ictcp",
+    "gbr", "bt709", UNKNOWN, "reserved", "fcc", "bt470bg", "smpte170m", "smpte240m", "ycgco",
+    "bt2020nc", "bt2020c", "smpte2085", "chroma-derived-nc", "chroma-derived-c", "ictcp",
 )  # fmt: skip
 _TRANSFERS = (
-    "reserved", "bt709", UNKNOWN, "reserved", "bt470m", "bt470bg", "smpte170m", "smpte240m", "linear", "log100",
-    "log316", "iec61966-2-4", "bt1361e", "iec61966-2-1", "bt2020-10", "bt2020-12", "smpte2084", "smpte428",
-    "arib-std-b67",
+    "reserved", "bt709", UNKNOWN, "reserved", "bt470m", "bt470bg", "smpte170m", "smpte240m",
+    "linear", "log100", "log316", "iec61966-2-4", "bt1361e", "iec61966-2-1", "bt2020-10",
+    "bt2020-12", "smpte2084", "smpte428", "arib-std-b67",
 )  # fmt: skip
 _PRIMARIES = (
-    "reserved", "bt709", UNKNOWN, "reserved", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020",
-    "smpte428", "smpte431", "smpte432", *["reserved"] * 9, "ebu3213",
+    "reserved", "bt709", UNKNOWN, "reserved", "bt470m", "bt470bg", "smpte170m", "smpte240m",
+    "film", "bt2020", "smpte428", "smpte431", "smpte432", *["reserved"] * 9, "ebu3213",
 )  # fmt: skip
 
 

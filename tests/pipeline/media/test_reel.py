@@ -131,7 +131,7 @@ def test_a_reel_may_have_any_name(
 
 @pytest.mark.parametrize(
     ("place", "told"),
-    [("x.mkv", "is an .mp4"), ("file/x.mp4", "is no folder"), ("-", "is an .mp4")],
+    [("x.mkv", "is an .mp4"), ("file/x.mp4", "is not a folder"), ("-", "is an .mp4")],
 )
 def test_where_no_reel_can_be_is_told_before_anything_is_made(
     place: str, told: str, tmp_path: Path

@@ -144,6 +144,6 @@ def test_a_child_that_was_told_to_stop_says_nothing_of_the_weights(
     words = [sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), signal.{order})"]
     told = rf"a child was ended by {order}\. Nothing was lost; run again"
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        child = conversion._Child(tmp_path / "weights.pt", running)
+        child = conversion._ChildOutput(tmp_path / "weights.pt", running)
         with pytest.raises(SystemicFault, match=told):
-            child.facts()
+            child.read_facts()

@@ -257,7 +257,7 @@ def test_a_setting_names_a_file_or_a_row(tmp_path: Path) -> None:
         ValueError, match=r"python -m pipeline weights fetch yolov5nu.pt --weights-root"
     ):
         folder.resolve(NAME)
-    with pytest.raises(ValueError, match="is no file and no published name"):
+    with pytest.raises(ValueError, match="are neither a file nor a published name"):
         folder.resolve("absent.pt")
     admitted = folder.add_file(NAME, file, "imported")
     assert folder.resolve(NAME) == admitted
