@@ -1,6 +1,7 @@
 """Takes rights from a decode worker before it opens its first file.
 
-It gives up network, new files, core dumps, much memory and a life after its parent. Each layer is used where the kernel offers it. The active layers are reported, never assumed.
+It gives up network, new files, core dumps, much memory and a life after its parent. Each layer is
+used where the kernel offers it. The active layers are reported, never assumed.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 OPEN_FILES = 64
 """A video, its pipes, its shared memory, and what libraries keep open."""
 DATA_FACTOR = 2
-"""The kernel's limit of memory as a multiple of the parent's: the kernel counts memory that was asked
-for, even if it is not used.
+"""The kernel's limit of memory as a multiple of the parent's limit.
+
+The kernel counts memory that was asked for, even if it is not used.
 """
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000

@@ -1,6 +1,7 @@
 """Computes the sha256 of a stored media file again while it is decoded.
 
-So damage on disk never becomes features. A thread reads the file beside the decoder: each page is read from disk once for both.
+So damage on disk never becomes features. A thread reads the file beside the decoder: each page is
+read from disk once for both.
 """
 
 from __future__ import annotations
