@@ -9,7 +9,7 @@ from storage.base.errors import SystemicFault
 STOP_SIGNALS = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 )
-"""What people and batch systems tell all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown;
+"""Signals that people and batch systems send to all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown;
 a closed terminal; Slurm's warning before its time limit (`--signal=USR1@60`). A child that ends of
 one says nothing of its video.
 """

@@ -41,10 +41,11 @@ class SandboxLayers:
 
     def __str__(self) -> str:
         """`6 of 7 layers: no_network, ...; without dies_with_parent`."""
-        layers = vars(self)
-        active = [name for name in layers if layers[name]]
-        missing = [name for name in layers if not layers[name]]
-        text = f"{len(active)} of {len(layers)} layers: {', '.join(active)}"
+        active: list[str] = []
+        missing: list[str] = []
+        for name, is_active in vars(self).items():
+            (active if is_active else missing).append(name)
+        text = f"{len(active)} of {len(vars(self))} layers: {', '.join(active)}"
         if missing:
             text += f"; without {', '.join(missing)}"
         return text

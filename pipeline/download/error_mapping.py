@@ -86,7 +86,7 @@ TEXT_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 LONGEST_WAIT_SECONDS = 7 * 86400.0
-"""What asks for more is a mistake, not a wish, and counts as not said."""
+"""A server that asks for a longer wait is wrong; its Retry-After is ignored."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _STATUS_IN_TEXT = re.compile(r"HTTP Error (\d{3})")
 _ADDRESS = re.compile(
@@ -117,19 +117,25 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def reason_of(error: BaseException) -> str:
     """The reason, a key of `storage.base.video_status.REASONS`, for an error that yt-dlp raised."""
     chain = list(causes(error))
+    message = str(error)
     statuses = [link.status for link in chain if isinstance(link, HTTPError)]
-    # yt-dlp raises some HTTP errors anew as messages.
-    statuses += [int(status) for status in _STATUS_IN_TEXT.findall(str(error))]
+    # yt-dlp turns some HTTP errors into messages.
+    statuses += map(int, _STATUS_IN_TEXT.findall(message))
     for status in statuses:
         reason = _reason_of_status(status)
         if reason:
             return reason
-    return _reason_of_type(chain) or reason_of_text(str(error))
+    reason = _reason_of_type(chain)
+    if reason:
+        return reason
+    return reason_of_text(message)
 
 
 def _reason_of_type(chain: Sequence[BaseException]) -> str:
+    # The order of the table decides, not that of the chain.
     for kind, reason in TYPE_REASONS:
-        if any(isinstance(link, kind) for link in chain):
+        has_kind = any(isinstance(link, kind) for link in chain)
+        if has_kind:
             return reason
     return ""
 
@@ -150,14 +156,17 @@ def reason_of_text(text: str) -> str:
 
 def local_fault(error: BaseException) -> OSError | None:
     """The error of our own disk behind `error`; None if the network or the site is to blame."""
-    remote_types = (HTTPError, *(kind for kind, _ in TYPE_REASONS))
-    disk_error = None
-    for link in causes(error):
-        if isinstance(link, remote_types):
-            return None
-        if disk_error is None and isinstance(link, OSError):
-            disk_error = link
-    return disk_error
+    chain = list(causes(error))
+    if any(map(_is_remote, chain)):
+        return None
+    for link in chain:
+        if isinstance(link, OSError):
+            return link
+    return None
+
+
+def _is_remote(error: BaseException) -> bool:
+    return isinstance(error, HTTPError) or _reason_of_type([error]) != ""
 
 
 def retry_after_seconds(error: BaseException) -> float | None:
@@ -174,10 +183,13 @@ def retry_after_seconds(error: BaseException) -> float | None:
 
 def _retry_after_in(headers: Mapping[str, str]) -> float | None:
     retry_after = str(headers.get("Retry-After") or "").strip()
-    if _NUMBER.fullmatch(retry_after):
-        seconds: float | None = float(retry_after)
+    is_number = _NUMBER.fullmatch(retry_after) is not None
+    seconds: float | None
+    if is_number:
+        seconds = float(retry_after)
     else:
-        seconds = _seconds_until(retry_after, str(headers.get("Date") or ""))
+        server_now = str(headers.get("Date") or "")
+        seconds = _seconds_until(retry_after, server_now)
     if seconds is None or not 0 <= seconds <= LONGEST_WAIT_SECONDS:
         return None
     return seconds

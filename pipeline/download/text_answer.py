@@ -57,42 +57,59 @@ def detect_text(head: bytes, content_type: str) -> str:
     text = _decode_text(head, content_type)
     if not text:
         text = _decode_text(_decompress(head), content_type)
-    if not text and head and _TEXT_TYPE.match(content_type) and not _is_container(head):
-        type_name = content_type.partition(";")[0].strip()
-        text = f"bytes that their server calls {type_name}: {head[:40]!r}"
+    if not text:
+        text = _describe_undecodable(head, content_type)
+    shown = " ".join(text.split())[:SHOWN_CHARACTERS]
     # A text of only white space is text too.
-    return " ".join(text.split())[:SHOWN_CHARACTERS] or text[:1]
+    return shown or text[:1]
+
+
+def _describe_undecodable(head: bytes, content_type: str) -> str:
+    """Bytes that the server calls text, but that no charset fits; empty for a container."""
+    if not head or _is_container(head):
+        return ""
+    if not _TEXT_TYPE.match(content_type):
+        return ""
+    type_name = content_type.partition(";")[0].strip()
+    return f"bytes that their server calls {type_name}: {head[:40]!r}"
 
 
 def _decode_text(head: bytes, content_type: str) -> str:
-    is_text_type = _TEXT_TYPE.match(content_type) or content_type.lower().startswith("text/")
+    is_markup = _TEXT_TYPE.match(content_type) is not None
+    is_text_type = is_markup or content_type.lower().startswith("text/")
     shortest_bytes = 1 if is_text_type else _SHORTEST_BYTES
     if len(head) < shortest_bytes:
         return ""
-    return _decode_by_bom(head) or _decode_by_type(
-        head, content_type, is_text_type=bool(is_text_type)
-    )
+    text = _decode_by_bom(head)
+    if text:
+        return text
+    return _decode_by_type(head, content_type, is_text_type=is_text_type)
 
 
 def _decode_by_type(head: bytes, content_type: str, *, is_text_type: bool) -> str:
-    declared_charset = _CHARSET.search(content_type)
-    charset = declared_charset[1] if declared_charset else "utf-8"
-    if not _CONTROLS.intersection(head):
-        return _decode_without_controls(head, charset)
+    match = _CHARSET.search(content_type)
+    declared_charset = match[1] if match else ""
+    has_controls = bool(_CONTROLS.intersection(head))
+    if not has_controls:
+        return _decode_without_controls(head, declared_charset or "utf-8")
     if _is_container(head):
         return ""
     text = _decode_wide(head)
-    if not text and declared_charset and is_text_type:
-        text = _decode(head, charset, _LEAST_PRINTABLE)
-    return text
+    if text:
+        return text
+    if declared_charset and is_text_type:
+        return _decode(head, declared_charset, _LEAST_PRINTABLE)
+    return ""
 
 
 def _decode_by_bom(head: bytes) -> str:
     for bom, charset in _BOMS:
-        if head.startswith(bom):
-            text = _decode(head[len(bom) :], charset, _LEAST_PRINTABLE)
-            if text:
-                return text
+        if not head.startswith(bom):
+            continue
+        # The mark of UTF-16 begins that of UTF-32, so the next one may fit too.
+        text = _decode(head[len(bom) :], charset, _LEAST_PRINTABLE)
+        if text:
+            return text
     return ""
 
 
@@ -109,7 +126,9 @@ def _decode_wide(head: bytes) -> str:
     """UTF-16 or UTF-32 without a byte order mark."""
     for charset in _WIDE:
         text = _decode(head, charset, _LEAST_PRINTABLE)
-        if text and _is_mostly_ascii(text):
+        if not text:
+            continue
+        if _is_mostly_ascii(text):
             return text
     return ""
 

@@ -55,8 +55,7 @@ LONGEST_COURTESY_SECONDS = 60.0
 up the others.
 """
 
-# A broken site module raises whatever its author did not foresee; one video must not stop the run
-# for it.
+# A broken site module may raise any of these. That must fail one video, and not the run.
 _FOREIGN_ERRORS = (
     YoutubeDLError,
     http.client.HTTPException,
@@ -104,7 +103,7 @@ def download(
         try:
             downloaded = attempts.run_one(log, rate_limiter)
         except VideoError as error:
-            # Raises if the run is ending: it cuts connections, which is no failure of the video.
+            # Raises if the run is ending: it cuts connections, and the video is not to blame.
             rate_limiter.sleep(0)
             wait_seconds = log.retry_after_seconds
             if rate_limiter.report(permit, error.status.reason, wait_seconds, video_id):
@@ -306,10 +305,13 @@ def _client(
 def javascript_runtimes() -> list[tuple[str, str, bool]]:
     """Every JavaScript runtime that yt-dlp finds here: name, version, whether it is supported."""
     source = SourceSettings()
+    found = []
     with _client(source, _YtdlpLog(source)) as client:
-        runtimes = [runtime for runtime in client._js_runtimes.values() if runtime is not None]
-        infos = [runtime.info for runtime in runtimes]
-    return [(info.name, info.version, info.supported) for info in infos if info is not None]
+        for runtime in client._js_runtimes.values():
+            info = runtime.info if runtime is not None else None
+            if info is not None:
+                found.append((info.name, info.version, info.supported))
+    return found
 
 
 def _options(source: SourceSettings, log: _YtdlpLog) -> dict[str, object]:
@@ -437,18 +439,23 @@ def _close_responses(error: BaseException) -> None:
 
 def _reason(error: BaseException, log: _YtdlpLog, *, address_expires: bool) -> str:
     reason = reason_of(error)
-    if reason == "not_found" and address_expires:
+    is_stale_address = reason == "not_found" and address_expires
+    # Without a proxy the 407 is the site's own, and is about this video only.
+    is_proxy_of_site = reason == "proxy" and not log.has_proxy
+    if is_stale_address or is_proxy_of_site:
         return "forbidden"
-    if reason == "proxy" and not log.has_proxy:
-        # Without a proxy the 407 is the site's own, and is about this video only.
-        return "forbidden"
-    if reason == "no_format" and reason_of_text(log.text()) == "no_javascript":
-        return "no_javascript"
+    if reason == "no_format":
+        # Without a JavaScript runtime yt-dlp finds no formats, and says why in a warning.
+        warned_reason = reason_of_text(log.text())
+        if warned_reason == "no_javascript":
+            return warned_reason
     return reason
 
 
 def _detail(error: BaseException, reason: str, log: _YtdlpLog) -> str:
     text = log.clean(str(error) or repr(error))
-    if log.warnings and reason in _EXPLAINED_BY_WARNINGS:
-        return f"{text} | {log.text()}"
+    warnings = log.text()
+    is_explained = reason in _EXPLAINED_BY_WARNINGS
+    if log.warnings and is_explained:
+        return f"{text} | {warnings}"
     return text

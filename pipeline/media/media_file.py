@@ -174,10 +174,11 @@ def verify_media(media: Media) -> None:
     size_bytes = media.path.stat().st_size
     if size_bytes != media.size_bytes:
         raise IntegrityError(
-            media.path, f"has {size_bytes:,} bytes, its record {media.size_bytes:,}. Fetch it anew."
+            media.path,
+            f"has {size_bytes:,} bytes, its record {media.size_bytes:,}. Fetch it again.",
         )
     sha256 = digest(media.path)
     if sha256 != media.sha256:
         raise IntegrityError(
-            media.path, f"has sha256 {sha256}, its record {media.sha256}. Fetch it anew."
+            media.path, f"has sha256 {sha256}, its record {media.sha256}. Fetch it again."
         )

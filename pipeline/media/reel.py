@@ -77,19 +77,20 @@ def cut_reel(video: Path, parts: Parts, into: Path) -> None:
 
 def check_place(into: Path) -> None:
     """Raise SettingsError unless a reel can be written to `into`, an .mp4 that does not exist."""
+    fault = _fault_of_place(into)
+    if fault:
+        raise SettingsError((fault,))
+
+
+def _fault_of_place(into: Path) -> str:
     if into.exists() or into.is_symlink():
-        fault = f"{into} is there already; remove it, or name another file for the reel"
-    elif into.suffix.lower() != ".mp4":
-        fault = f"a reel is an .mp4 file, got {into.name}"
-    else:
-        nearest = next(folder for folder in into.absolute().parents if folder.exists())
-        if nearest.is_dir():
-            return
-        fault = (
-            f"{nearest} is not a folder, so {into} cannot be written; "
-            "name another file for the reel"
-        )
-    raise SettingsError((fault,))
+        return f"{into} is there already; remove it, or name another file for the reel"
+    if into.suffix.lower() != ".mp4":
+        return f"a reel is an .mp4 file, got {into.name}"
+    nearest = next(folder for folder in into.absolute().parents if folder.exists())
+    if nearest.is_dir():
+        return ""
+    return f"{nearest} is not a folder, so {into} cannot be written; name another file for the reel"
 
 
 @dataclass(frozen=True)

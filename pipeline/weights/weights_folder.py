@@ -94,9 +94,10 @@ class WeightsFolder:
     def find_by_content(self, identity: str) -> Path | None:
         """The registered file here with exactly this content, `sha256:…`; None if there is none."""
         for name in PUBLISHED_WEIGHTS:
-            file, pin = self.file(name), self.pin(name)
+            pin = self.pin(name)
             if pin is None or identity != f"sha256:{pin.sha256}":
                 continue
+            file = self.file(name)
             if file.is_file():
                 pin.check(file, file.stat().st_size, file_sha256(file))
                 return file
@@ -257,7 +258,8 @@ def prepare_weights(weights: str, identity: str, folder: Path | None) -> str:
     Returns:
         The path of the converted file.
     """
-    if not weights or random_seed(weights) is not None:
+    is_file = weights != "" and random_seed(weights) is None
+    if not is_file:
         return weights
     source = Path(weights)
     converted_folder = folder or source.parent / "converted"
@@ -283,14 +285,16 @@ def describe_weights(folder: WeightsFolder) -> Iterator[str]:
     """The lines about all registered names: what they are, whether they are here, their licence."""
     for row in PUBLISHED_WEIGHTS.values():
         pin = folder.pin(row.name)
-        is_here = pin is not None and folder.file(row.name).is_file()
-        state = "here" if is_here else "not here"
-        pinned = f"sha256 {pin.sha256}" if pin else "no hash published; the first file is pinned"
+        state = "not here"
+        pinned = "no hash published; the first file is pinned"
+        if pin is not None:
+            pinned = f"sha256 {pin.sha256}"
+            if folder.file(row.name).is_file():
+                state = "here"
         yield f"{row.name}  [{row.extractor}, {state}]"
         details = (row.purpose, row.origin, pinned, row.licence, f"cite: {row.citation}", row.note)
-        for detail in details:
-            if detail:
-                yield f"    {detail}"
+        for detail in filter(None, details):
+            yield f"    {detail}"
 
 
 def licence_question(row: PublishedWeights) -> str:
@@ -313,27 +317,35 @@ def files_to_import(path: Path, name: str) -> list[tuple[str, Path]]:
 
 
 def _files_in_folder(folder: Path, name: str) -> list[tuple[str, Path]]:
-    candidates = [(known, folder / known) for known in PUBLISHED_WEIGHTS]
-    files = [(known, file) for known, file in candidates if file.is_file()]
+    files = []
+    for known in PUBLISHED_WEIGHTS:
+        file = folder / known
+        if file.is_file():
+            files.append((known, file))
     if name or not files:
-        raise SettingsError(
-            (
-                f"{folder} is a folder; it has {len(files)} files under registered names, "
-                "and no --name",
-            )
+        fault = (
+            f"{folder} is a folder; it has {len(files)} files under registered names, and no --name"
         )
+        raise SettingsError((fault,))
     return files
 
 
 def _name_of_file(path: Path, name: str) -> str:
-    fitting = [known for known in PUBLISHED_WEIGHTS if known.rpartition("/")[2] == path.name]
-    if not name and len(fitting) == 1:
-        return fitting[0]
     if name in PUBLISHED_WEIGHTS:
         return name
+    fitting = [known for known in PUBLISHED_WEIGHTS if _file_name(known) == path.name]
+    if not name and len(fitting) == 1:
+        return fitting[0]
     choice = ", ".join(fitting or PUBLISHED_WEIGHTS)
-    unknown = f"no weights are called {name!r}; " if name else ""
-    raise SettingsError((f"{unknown}say which weights {path} is, with --name and one of {choice}",))
+    fault = f"say which weights {path} is, with --name and one of {choice}"
+    if name:
+        fault = f"no weights are called {name!r}; {fault}"
+    raise SettingsError((fault,))
+
+
+def _file_name(name: str) -> str:
+    """A registered name may begin with a folder, as in `v7.0/yolov5n.pt`."""
+    return name.rpartition("/")[2]
 
 
 def _get(row: PublishedWeights, folder: Path) -> str:

@@ -42,7 +42,7 @@ def download_gate(settings: Settings, tell: Callable[[str], None]) -> SharedRate
     bears.
     """
     source = settings.source
-    return SharedRateLimiter(settings.layout.egress(source.egress_key), source.pace, tell=tell)
+    return SharedRateLimiter(settings.layout.egress(source.egress_key), source.pace, notify=tell)
 
 
 def extract_shard(

@@ -1,8 +1,8 @@
 """A circuit breaker: what happens after a site says stop. Pure, except that it asks the system
 whether the process that sent a probe is still alive.
 
-A stop (HTTP 429, a bot check) opens the breaker. While it is open, nobody asks until the pause is
-over; then one probe at a time asks. A probe that is answered closes the breaker, another stop
+A stop (HTTP 429, a bot check) opens the breaker. While it is open, no process asks until the pause
+is over; then one probe at a time asks. A probe that is answered closes the breaker, another stop
 doubles the pause.
 """
 
@@ -73,12 +73,14 @@ def try_probe(breaker: CircuitBreaker, now: float, me: str) -> tuple[CircuitBrea
 
 def _is_probed_by_another(breaker: CircuitBreaker, now: float, me: str) -> bool:
     """Whether the probe of another process may still be answered."""
-    if breaker.probe_owner == me:
-        return False
     owner = parse_owner(breaker.probe_owner)
-    if owner is None or owner.is_dead():
+    is_other_process = owner is not None and breaker.probe_owner != me
+    if owner is None or not is_other_process:
         return False
-    return 0 < breaker.probe_until - now <= PROBE_SECONDS
+    if owner.is_dead():
+        return False
+    left_seconds = breaker.probe_until - now
+    return 0 < left_seconds <= PROBE_SECONDS
 
 
 def open_breaker(
@@ -102,10 +104,13 @@ def close_breaker(breaker: CircuitBreaker, permit: Permit, *, answered: bool) ->
     It closes if the request was the probe and the site `answered`. A probe without an answer (a
     network error) leaves it open for the next probe.
     """
-    if not permit.is_probe or permit.epoch != breaker.epoch:
+    is_current_probe = permit.is_probe and permit.epoch == breaker.epoch
+    if not is_current_probe:
         return breaker
-    trips = 0 if answered else breaker.trips
-    return replace(breaker, trips=trips, probe_owner="", probe_until=0.0)
+    without_probe = replace(breaker, probe_owner="", probe_until=0.0)
+    if not answered:
+        return without_probe
+    return replace(without_probe, trips=0)
 
 
 def next_pause_seconds(

@@ -19,7 +19,7 @@ _HTTP_ONLY = "#HttpOnly_"
 _FIELDS = 7
 _EXPIRES = re.compile(r"([0-9]+(\.[0-9]+)?)?")
 _SHORTEST_SECRET = 6
-"""Shorter values (`1`, `en`) are no secrets, and cutting them out would spoil every message."""
+"""Shorter values (`1`, `en`) are not secrets, and cutting them out would spoil every message."""
 
 
 class Jar(io.StringIO):

@@ -39,7 +39,7 @@ from storage.files.process_identity import current_process
 MESSAGE_EVERY_SECONDS = 300.0
 """How often a long pause is reported."""
 STALE_LIMIT = 3
-"""So many videos in a row that yt-dlp does not understand are no coincidence."""
+"""So many videos in a row that yt-dlp does not understand are not a coincidence."""
 _RANDOM = secrets.SystemRandom()
 _INCONCLUSIVE = frozenset({"network", "proxy", "offline"})
 """Reasons of failures in which the site itself did not answer."""
@@ -152,15 +152,15 @@ class SharedRateLimiter:
         folder: Path,
         pace: RequestPace,
         *,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
     ) -> None:
-        """`tell` prints a line for people; `now`, `sleep` and `jitter` are replaced in tests."""
+        """`notify` prints a line for people; `now`, `sleep` and `jitter` are replaced in tests."""
         self._state = SharedState(folder)
         self._pace = pace
-        self._tell = tell
+        self._notify = notify
         self._now = now
         self._stopped = threading.Event()
         self._sleep = sleep or self._wait_for_stop
@@ -176,7 +176,7 @@ class SharedRateLimiter:
 
         Raises SystemicFault if the pauses take too long, or if `stop` is called.
         """
-        message = _WaitMessage(self._tell)
+        message = _WaitMessage(self._notify)
         while True:
             answer = self._change(
                 lambda state: try_acquire(state, self._now(), current_process().token, self._pace)
@@ -299,8 +299,8 @@ class SharedRateLimiter:
 class _WaitMessage:
     """Reports how long a pause still lasts: at once, and then every few minutes of waiting."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
         self._silent_seconds = MESSAGE_EVERY_SECONDS
 
     def waited(self, seconds: float) -> None:
@@ -313,4 +313,4 @@ class _WaitMessage:
         minutes, seconds = divmod(round(left_seconds), 60)
         clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         cause = why or "another process was refused"
-        self._tell(f"downloads pause ({cause}): asking again in {clock}")
+        self._notify(f"downloads pause ({cause}): asking again in {clock}")

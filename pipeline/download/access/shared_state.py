@@ -81,8 +81,12 @@ class SharedState:
     def _numbers(self) -> list[int]:
         if not self._folder.is_dir():
             return []
-        matches = [_NAME.fullmatch(entry.name) for entry in self._folder.iterdir()]
-        return [int(match[1]) for match in matches if match]
+        numbers = []
+        for entry in self._folder.iterdir():
+            match = _NAME.fullmatch(entry.name)
+            if match:
+                numbers.append(int(match[1]))
+        return numbers
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:09d}.json"

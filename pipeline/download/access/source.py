@@ -123,10 +123,18 @@ class SourceSettings:
         Runs with equal keys share a rate limiter. No password goes into the key.
         """
         proxy = urllib.parse.urlsplit(self.proxy)
-        port = str(proxy.port or "")
-        way_out = (proxy.scheme, proxy.username or "", proxy.hostname or "", port)
-        site = "youtube" if self.is_youtube else urllib.parse.urlsplit(self.template).netloc
-        text = "\0".join((*way_out, self.cookies_file, site))
+        # A proxy hides our address, so the site counts requests of each proxy separately.
+        way_out = [
+            proxy.scheme,
+            proxy.username or "",
+            proxy.hostname or "",
+            str(proxy.port or ""),
+        ]
+        site = urllib.parse.urlsplit(self.template).netloc
+        if self.is_youtube:
+            # Its host names are one site.
+            site = "youtube"
+        text = "\0".join([*way_out, self.cookies_file, site])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def secrets(self) -> tuple[str, ...]:
@@ -210,7 +218,9 @@ def _is_proxy(address: str) -> bool:
         port = parts.port
     except ValueError:
         return False
-    return parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and port is not None
+    is_known_scheme = parts.scheme in _PROXY_SCHEMES
+    names_host_and_port = bool(parts.hostname) and port is not None
+    return is_known_scheme and names_host_and_port
 
 
 def _without_value(pair: str) -> str:

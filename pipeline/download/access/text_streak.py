@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 TEXTS_LIMIT = 8
-"""So many videos with text in their place, and no success between, are no coincidence."""
+"""So many videos with text in their place, and no success between, are not a coincidence."""
 TEXTS_MEMORY_SECONDS = 3600.0
 """Older counts are forgotten: the site may behave differently by now."""
 

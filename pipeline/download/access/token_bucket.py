@@ -1,7 +1,7 @@
 """A token bucket: how often requests may start. Pure: it reads no clock and no file.
 
-The bucket is shared by processes with different clocks. Its times are wall clock times, and are
-trusted only as far as they can do little harm: a clock that is ahead gains at most `BURST_TOKENS`.
+The bucket is shared by processes with different clocks. Its times are wall clock times, and a wrong
+clock can do little harm: one that is ahead gains at most `BURST_TOKENS`.
 """
 
 from __future__ import annotations

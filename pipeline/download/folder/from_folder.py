@@ -89,15 +89,14 @@ def _reuse(
 ) -> Media | None:
     """The recorded file, if it is still the same. Raises a recorded failure that still holds."""
     has_new_file = is_unseen(files, earlier)
-    if is_final(earlier.status) and not retry and not has_new_file:
+    may_hold = not retry and not has_new_file
+    if may_hold and is_final(earlier.status):
         raise VideoError(video_id, earlier.status)
     file = _chosen_before(files, earlier)
     if file is None:
         return None
-    if retry:
-        is_same = not has_new_file and digest(file.path) == earlier.sha256
-        if not is_same:
-            return None
+    if retry and (has_new_file or digest(file.path) != earlier.sha256):
+        return None
     return Media(file.path, earlier.sha256, earlier.size_bytes, earlier.facts, is_kept=True)
 
 
@@ -121,9 +120,11 @@ def is_unseen(files: Sequence[Candidate], known: MediaRecord) -> bool:
     """
     if known.seen is not None:
         return is_new(files, known.seen)
-    if known.status.state is not State.DONE:
+    is_done = known.status.state is State.DONE
+    if not is_done:
         return bool(files)
-    return not any(_has_bytes_of(file, known) for file in files)
+    has_same_bytes = any(_has_bytes_of(file, known) for file in files)
+    return not has_same_bytes
 
 
 def _has_bytes_of(file: Candidate, known: MediaRecord) -> bool:
@@ -133,11 +134,13 @@ def _has_bytes_of(file: Candidate, known: MediaRecord) -> bool:
 
 def _chosen_before(files: Sequence[Candidate], earlier: MediaRecord) -> Candidate | None:
     """The file that was used before, if it is there unchanged."""
-    if earlier.status.state is not State.DONE or not earlier.seen:
+    is_done = earlier.status.state is State.DONE
+    if not is_done or not earlier.seen:
         return None
     chosen = earlier.seen[0]
     for file in files:
-        if not is_new([file], [chosen]):
+        is_same = not is_new([file], [chosen])
+        if is_same:
             return file
     return None
 

@@ -137,10 +137,12 @@ def _preference(file: str) -> tuple[int, str]:
 def _stem_of_video(name: str) -> str | None:
     """The name without its suffix; None for a file that is not a finished video by its name."""
     stem, _, suffix = name.rpartition(".")
-    if f".{suffix.lower()}" not in _ORDER:
+    is_video = f".{suffix.lower()}" in _ORDER
+    if not is_video:
         return None
-    is_finished = not _ONE_STREAM.search(stem) and not _UNFINISHED.search(stem)
-    return stem if is_finished else None
+    if _ONE_STREAM.search(stem) or _UNFINISHED.search(stem):
+        return None
+    return stem
 
 
 def _is_unfinished(name: str) -> bool:

@@ -135,10 +135,14 @@ class BoundedResponse(http.client.HTTPResponse):
 
         The base class reads only the first Transfer-Encoding header, white space included.
         """
-        is_chunked = _transfer_coding(self.headers) == "chunked"
+        is_declared = _transfer_coding(self.headers) == "chunked"
         has_no_body = self.length == 0
-        if is_chunked and not self.chunked and not has_no_body:
-            self.chunked, self.chunk_left, self.length = True, None, None
+        if self.chunked or has_no_body:
+            return
+        if is_declared:
+            self.chunked = True
+            self.chunk_left = None
+            self.length = None
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MOST_INTERIM):

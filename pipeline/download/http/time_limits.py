@@ -1,7 +1,7 @@
 """Time limits of HTTP transfers: a deadline for one wait, and the least speed of a whole body.
 
-Python's HTTP client waits for each byte anew, so a server that sends one byte now and then is
-waited for without end. Here every wait ends at a `Deadline`, whatever is waited for: a proxy, a
+Python's HTTP client starts its timeout again at each byte, so a server that sends one byte now and then is
+waited for without end. Here every wait ends at a `Deadline`, for everything before a body: a proxy, a
 status line, headers, the size of a chunk, a trailer.
 """
 
@@ -15,7 +15,7 @@ RESPONSE_SILENCES = 4
 
 
 class Deadline:
-    """The end of a wait. A request and its redirects share one; a body sets it anew."""
+    """The end of a wait. A request and its redirects share one; a body sets it again."""
 
     def __init__(
         self, seconds: float, what: str, check_wanted: Callable[[], None] = lambda: None
@@ -29,7 +29,7 @@ class Deadline:
         self._check_wanted = check_wanted
 
     def allow(self, seconds: float, what: str) -> None:
-        """Start anew: `seconds` from now, for `what`."""
+        """Set the deadline to `seconds` from now, for `what`."""
         self._seconds = seconds
         self._what = what
         self._end = time.monotonic() + seconds

@@ -186,9 +186,13 @@ class Transfer:
     def _headers(self, state: _PartState) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}
         slice_bytes = self._request.slice_bytes
-        if state.at or slice_bytes or self._always_asks_range:
-            end = state.at + slice_bytes - 1 if slice_bytes else ""
-            headers["Range"] = f"bytes={_range_start(state)}-{end}"
+        asks_range = state.at > 0 or slice_bytes > 0 or self._always_asks_range
+        if asks_range:
+            start = _range_start(state)
+            end = ""
+            if slice_bytes:
+                end = str(state.at + slice_bytes - 1)
+            headers["Range"] = f"bytes={start}-{end}"
         if state.at and state.is_old:
             # The server sends the whole file if it has another version now.
             headers["If-Range"] = state.version
@@ -219,7 +223,7 @@ class Transfer:
         if not asked_range:
             # Some servers send 206 always; they are then asked for the range from 0 on.
             self._always_asks_range = True
-            raise _StartAgain("the server sends a part that nobody asked for (206)")
+            raise _StartAgain("the server sends a part that was not asked for (206)")
         body = self._limited_body(response)
         end = _check_range(response, body, state)
         total = state.total or 0
@@ -330,9 +334,12 @@ def _version(headers: Message) -> str:
     """The server's name for this version of the file; empty if it has none."""
     version = headers.get("ETag") or ""
     # A weak tag names files that look alike, which may have different bytes.
-    if not version or version.startswith("W/"):
+    is_strong = version and not version.startswith("W/")
+    if not is_strong:
         version = headers.get("Last-Modified") or ""
-    return version if version.isprintable() else ""
+    if not version.isprintable():
+        return ""
+    return version
 
 
 def version_file(part: Path) -> Path:

@@ -33,7 +33,9 @@ def ts_layout(head: bytes) -> tuple[int, int] | None:
     """
     for packet_bytes, offset in ((TS_PACKET_BYTES, 0), (M2TS_PACKET_BYTES, 4)):
         first_bytes = head[offset::packet_bytes]
-        if len(first_bytes) > 2 and set(first_bytes) == {0x47}:
+        # One or two bytes may be equal by chance.
+        has_enough = len(first_bytes) > 2
+        if has_enough and set(first_bytes) == {0x47}:
             return packet_bytes, offset
     return None
 
@@ -128,7 +130,7 @@ def describe_type(path: Path) -> str:
     if not head:
         return "empty"
     if not head.strip(b"\0"):
-        return "zeros from its first byte on, as where a copy or download has not ended"
+        return "zeros from its first byte on, as in a copy or download that did not end"
     if _TEXT.fullmatch(head):
         start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
         return f"{_kind_of_text(start)}, which begins with {start[:_SHOWN_BYTES]!r}"
@@ -136,7 +138,8 @@ def describe_type(path: Path) -> str:
 
 
 def _known_type(head: bytes) -> str | None:
-    if head[:4] == b"RIFF":
+    is_riff = head[:4] == b"RIFF"
+    if is_riff:
         return _RIFF.get(head[8:12])
     for name, beginnings in _OTHER_TYPES:
         if head.startswith(beginnings):
@@ -146,9 +149,12 @@ def _known_type(head: bytes) -> str | None:
 
 def _kind_of_text(start: bytes) -> str:
     beginning = start[:512].lower()
-    if beginning.startswith(b"<!doctype html") or b"<html" in beginning:
+    is_html = beginning.startswith(b"<!doctype html") or b"<html" in beginning
+    if is_html:
         return "an HTML page"
-    return "an XML text" if beginning.startswith(b"<?xml") else "text"
+    if beginning.startswith(b"<?xml"):
+        return "an XML text"
+    return "text"
 
 
 def _head(path: Path) -> bytes:

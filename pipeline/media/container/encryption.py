@@ -79,7 +79,8 @@ def _boxes_at(
 def _in_mov(file: BinaryIO, size_bytes: int) -> str:
     for start, end in _boxes_at(file, _STSD_PATH, 0, size_bytes):
         # 4 bytes of version and flags, 4 of the number of entries.
-        for name, _, _ in _boxes(file, start + 8, end):
+        first_entry = start + 8
+        for name, _, _ in _boxes(file, first_entry, end):
             if name in _PROTECTED:
                 return _PROTECTED[name]
     return ""
@@ -119,16 +120,20 @@ def _in_matroska(file: BinaryIO, size_bytes: int) -> str:
 
 def _has_encryption(file: BinaryIO, path: tuple[int, ...], start: int, end: int) -> bool:
     """Whether a video track has an element at this path of ids."""
+    wanted, *rest = path
     for number, first, last in _elements(file, start, end):
-        if number != path[0]:
+        if number != wanted:
             continue
-        if len(path) == 1:
+        if not rest:
             return True
         is_other_track = number == _TRACK_ENTRY and not _is_video(file, first, last)
-        if not is_other_track and _has_encryption(file, path[1:], first, last):
+        if is_other_track:
+            continue
+        if _has_encryption(file, tuple(rest), first, last):
             return True
         if number == _TRACKS:
-            return False  # a file has one list of tracks; what follows are pictures
+            # A file has one list of tracks; what follows are pictures.
+            return False
     return False
 
 

@@ -152,11 +152,14 @@ def missing_duration(file_seconds: float | None, tally: Tally) -> MissingDuratio
     `tally` must have counted all packets. Nothing is said of a file whose clock jumps.
     """
     there = tally.end_seconds - tally.first_seconds
-    if file_seconds is None or there <= 0 or tally.clock_jumps:
+    is_measured = there > 0 and not tally.clock_jumps
+    if file_seconds is None or not is_measured:
         return None
     wanted = min(file_seconds, _without_start(file_seconds, tally.first_seconds))
     tolerance = max(LEAST_TOLERANCE_SECONDS, wanted * TOLERANCE)
-    return None if there >= wanted - tolerance else MissingDuration(there, wanted)
+    if there >= wanted - tolerance:
+        return None
+    return MissingDuration(there, wanted)
 
 
 def unread_bytes(container: str, size_bytes: int, tally: Tally) -> str:

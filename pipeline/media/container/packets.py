@@ -33,7 +33,7 @@ AHEAD_SECONDS = 10.0
 (ffmpeg's `dts_delta_threshold`); a clock that stays there has a true gap, up to the next.
 """
 FAR_AHEAD_SECONDS = 3600.0
-"""No film has a gap of an hour: another recording begins."""
+"""A video does not have a gap of an hour: another recording begins."""
 MAX_RETRIES = 100
 """A demuxer may ask to be asked again; ffmpeg does so for ever."""
 

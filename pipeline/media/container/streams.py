@@ -85,13 +85,26 @@ def choose_stream(
     nothing here decodes is taken only if there is no other. `path` is the opened file.
     """
     streams = [stream for stream in opened.streams.video if not _is_attached_picture(stream)]
-    if len(streams) < 2:
-        return next(iter(streams), None)
+    if not streams:
+        return None
+    if len(streams) == 1:
+        # Nothing to choose, so its packets need not be read.
+        return streams[0]
+    return _highest_score(streams, path)
+
+
+def _highest_score(
+    streams: list[av.video.stream.VideoStream], path: Path
+) -> av.video.stream.VideoStream:
     decodable = [stream for stream in streams if _has_decoder(stream)]
     packets = _count_first_packets(path, {stream.index for stream in decodable})
     moving = _without_still_pictures(decodable, packets)
+
+    def score(stream: av.video.stream.VideoStream) -> int:
+        return _score(stream, packets)
+
     # max() returns the first of equals.
-    return max(moving or streams, key=lambda stream: _score(stream, packets))
+    return max(moving or streams, key=score)
 
 
 def _without_still_pictures(
@@ -102,8 +115,8 @@ def _without_still_pictures(
     ffmpeg itself would take such a cover, because its own Matroska muxer marks the first stream as
     default.
     """
-    is_one_moving = any(count > 1 for count in packets.values())
-    if not is_one_moving:
+    most_packets = max(packets.values(), default=0)
+    if most_packets <= 1:
         return streams
     return [stream for stream in streams if not _is_still_picture(stream, packets)]
 

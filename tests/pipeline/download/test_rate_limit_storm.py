@@ -65,7 +65,7 @@ def test_leaving_a_shard_ends_a_fetch_that_only_waits(mirror: Mirror, tmp_path: 
     layout, source = Layout(tmp_path, "phd2"), SourceSettings(mirror.template, attempts=1)
     mirror.answers |= {"a": web.body(MP4), "b": web.status(429)}
     gate = SharedRateLimiter(
-        layout.egress(source.egress_key), UNPACED, tell=lambda _: None
+        layout.egress(source.egress_key), UNPACED, notify=lambda _: None
     )  # the true clock: a minute's pause
 
     def fetched(video_id: str, retry: bool) -> Media:
@@ -100,7 +100,7 @@ def test_leaving_a_shard_ends_a_fetch_whose_server_is_silent(
 ) -> None:
     layout, left = Layout(tmp_path, "phd2"), list[BaseException]()
     source = SourceSettings(mirror.template, attempts=1, socket_timeout_seconds=110)
-    gate = SharedRateLimiter(layout.egress(source.egress_key), UNPACED, tell=lambda _: None)
+    gate = SharedRateLimiter(layout.egress(source.egress_key), UNPACED, notify=lambda _: None)
     mirror.answers["abc"] = raw(start.encode(), after=silence)
 
     def ask() -> None:

@@ -48,7 +48,7 @@ def gate_at(
 ) -> SharedRateLimiter:
     tell = (lambda _: None) if said is None else said.append
     return SharedRateLimiter(
-        folder, pace, tell=tell, now=lambda: clock.now, sleep=clock.sleep, jitter=lambda: 0.0
+        folder, pace, notify=tell, now=lambda: clock.now, sleep=clock.sleep, jitter=lambda: 0.0
     )
 
 
@@ -225,7 +225,7 @@ def test_three_videos_in_a_row_that_ytdlp_cannot_read_stop_the_run(tmp_path: Pat
 
 def test_stopping_ends_every_wait(tmp_path: Path) -> None:
     gate = SharedRateLimiter(
-        tmp_path, replace(UNPACED, first_pause_seconds=3600), tell=lambda _: None
+        tmp_path, replace(UNPACED, first_pause_seconds=3600), notify=lambda _: None
     )
     gate.report(gate.acquire(), "rate_limited")
     gate.stop()

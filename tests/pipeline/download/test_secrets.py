@@ -32,7 +32,7 @@ data, template, cookies, proxy = (Path(sys.argv[1]), *sys.stdin.read().split())
 secrets = {"cookies_file": cookies, "proxy": proxy}
 source = SourceSettings(template, attempts=2, backoff_seconds=0, socket_timeout_seconds=5, **secrets)
 layout = Layout(data, "phd2")
-gate = SharedRateLimiter(layout.egress(source.egress_key), source.pace, tell=print)
+gate = SharedRateLimiter(layout.egress(source.egress_key), source.pace, notify=print)
 for video_id in ("good", "forbidden", "echoing", "broken", "gone"):
     try:
         print(fetch(video_id, layout=layout, shard=0, source=source, rate_limiter=gate).path.name)

@@ -155,7 +155,7 @@ def test_damaged_headers_end_the_search(tmp_path: Path, content: bytes) -> None:
         (b"RIFF\0\0\0\0WAVEfmt ", "a sound (WAV), which is not taken"),
         (b"\x1f\x8b\x08\0", "a compressed file (gzip), which is not taken"),
         (b"", "empty"),
-        (b"\0" * 4096, "zeros from its first byte on, as where a copy or download has not ended"),
+        (b"\0" * 4096, "zeros from its first byte on, as in a copy or download that did not end"),
         (b"\n<!DOCTYPE HTML><html>", "an HTML page, which begins with b'<!DOCTYPE HTML><html>'"),
         (
             b"<?xml version='1.0'?><MPD>",
