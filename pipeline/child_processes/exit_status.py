@@ -9,14 +9,12 @@ from storage.base.errors import SystemicFault
 STOP_SIGNALS = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 )
-"""Signals that people and batch systems send to all processes of a run: Ctrl-C; `kill`, Slurm and a shutdown;
-a closed terminal; Slurm's warning before its time limit (`--signal=USR1@60`). A child that ends of
-one says nothing of its video.
+"""Signals that people and batch systems send to all processes of a run: Ctrl-C; `kill`, Slurm and a
+shutdown; a closed terminal; Slurm's warning before its time limit (`--signal=USR1@60`). A child
+that ends by one of them says nothing about its video.
 """
 _FROM_OUTSIDE = STOP_SIGNALS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}
-"""SIGKILL is also what the kernel sends when the machine has no memory left, to whichever process
-it likes.
-"""
+"""The kernel also sends SIGKILL when the machine runs out of memory, to a process of its choice."""
 
 
 def fault_if_stopped(status: int) -> SystemicFault | None:

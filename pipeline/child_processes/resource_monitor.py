@@ -35,6 +35,7 @@ class ResourceMonitor:
         on_look: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_look` is called whenever the child's memory is read, and may raise."""
+        # A child that writes nothing must not block us.
         os.set_blocking(stderr_fd, False)
         self._statm = Path(f"/proc/{pid}/statm")
         self._stderr_fd = stderr_fd
@@ -76,6 +77,7 @@ class ResourceMonitor:
         None if the system does not report it, or the child is gone.
         """
         try:
+            # Shared pages are frames that the parent itself holds.
             _, resident, shared, *_ = map(int, self._statm.read_text().split())
         except (OSError, ValueError):
             return None

@@ -23,6 +23,7 @@ def run_to_end(command: Sequence[str], folder: Path, limits: TimeLimits) -> tupl
     except Hung as hung:
         if not hung.from_outside:
             raise
+        # The cause was outside, so it may not happen again.
         return _run(command, folder, limits)
     if killed_from_outside(status):
         return _run(command, folder, limits)

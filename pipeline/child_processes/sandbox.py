@@ -61,10 +61,12 @@ def enter(max_memory_bytes: int, parent_pid: int | None) -> SandboxLayers:
     """
     return SandboxLayers(
         no_network=_leave_network(),
+        # A size of 0: files can be created, but nothing can be written to them.
         no_new_files=_limit(resource.RLIMIT_FSIZE, 0),
         no_core=_limit(resource.RLIMIT_CORE, 0),
         few_open_files=_limit(resource.RLIMIT_NOFILE, OPEN_FILES),
         bounded_memory=_limit(resource.RLIMIT_DATA, DATA_FACTOR * max_memory_bytes),
+        # Programs with setuid could otherwise undo the other layers.
         no_new_privileges=_prctl(_PR_SET_NO_NEW_PRIVS, 1),
         dies_with_parent=parent_pid is not None and _die_with(parent_pid),
     )

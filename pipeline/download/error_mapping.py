@@ -213,12 +213,14 @@ def clean_message(text: str, secrets: Iterable[str] = ()) -> str:
     User names and query strings are cut from addresses: addresses of media files carry our network
     address and a token.
     """
+    # Longest first, as `SourceSettings.secrets` gives them.
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _UNPRINTABLE.sub(" ", text).removeprefix("ERROR: ").strip()
     text = _ADDRESS.sub(_without_query, text)
     if len(text) <= _LONGEST_DETAIL:
         return text
+    # A server chooses the text, so it may be of any length.
     return f"{text[:_LONGEST_DETAIL]}... ({len(text) - _LONGEST_DETAIL:,} characters more)"
 
 

@@ -76,6 +76,7 @@ def fetch(
         )
         if media is not None:
             return media
+    # A folder decides itself whether its record still holds: it looks at the files first.
     if source.folder is not None:
         return fetch_from_folder(video_id, names, source, record_path, known, retry=retry)
     asked_ids = alternative_ids or (video_id,)
@@ -172,6 +173,7 @@ class _SiteFetch:
             media.path.suffix,
             media.facts,
         )
+        # The record comes after the file: a kill in between leaves a file that is fetched again.
         record.write(self._record_path)
         _remove_partial(self._partial)
         return media

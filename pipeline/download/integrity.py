@@ -104,6 +104,7 @@ def count_in_child(video_id: str, path: Path) -> PacketCounts:
     Raises VideoError (hang, crash), SystemicFault if the child cannot be started or was stopped.
     """
     command = [sys.executable, "-m", "pipeline.media.container.packet_counts", str(path.absolute())]
+    # Counting gives no sign of life in between, so both limits are the same.
     limits = TimeLimits(COUNT_SECONDS, COUNT_SECONDS)
     try:
         status, output = run_to_end(command, PROJECT_ROOT, limits)

@@ -98,6 +98,7 @@ def download(
     rate_limiter = rate_limiter or NoLimit()
     attempts = _DownloadAttempts(video_id, partial, source)
     while True:
+        # A new log for each attempt, so that its warnings explain only its own error.
         log = _YtdlpLog(source)
         permit = rate_limiter.acquire()
         try:
@@ -204,6 +205,7 @@ def _attempt(
         suffix = accepted_suffix(target, video_id)
         result = check_integrity(video_id, target, _stated_seconds(info))
     except VideoError:
+        # A file that is not a video is not worth continuing.
         target.unlink()
         raise
     is_useful = result.opens or not result.damage
@@ -318,9 +320,11 @@ def _options(source: SourceSettings, log: _YtdlpLog) -> dict[str, object]:
     """The options of yt-dlp. All others keep its defaults, which for a library mean off."""
     return {
         "allowed_extractors": ["youtube"] if source.is_youtube else ["generic"],
+        # Its cache lies in HOME, and would make runs depend on earlier ones.
         "cachedir": False,
         "color": "never",
         "cookiefile": _cookies(source),
+        # A page may name file:// addresses; a download must not read our disk.
         "enable_file_urls": False,
         # Attempts are counted in one place, here; each continues where the one before it stopped.
         "extractor_retries": 0,
@@ -328,6 +332,7 @@ def _options(source: SourceSettings, log: _YtdlpLog) -> dict[str, object]:
         "format": "bv*[protocol^=http][protocol!*=dash]",
         # Video without sound is half the bytes; H.264 is the cheapest to decode.
         "format_sort": [f"res:{source.max_height}", "vcodec:h264", "+hasaud", "vext"],
+        # Otherwise yt-dlp prints an error and returns nothing.
         "ignoreerrors": False,
         # YouTube hides its addresses behind a script; any runtime that is installed will do.
         "js_runtimes": {name: {} for name in _RUNTIMES} if source.is_youtube else {},
@@ -339,9 +344,11 @@ def _options(source: SourceSettings, log: _YtdlpLog) -> dict[str, object]:
         # where.
         "proxy": source.proxy,
         "quiet": True,
+        # Scripts that yt-dlp would download and run.
         "remote_components": [],
         "retries": 0,
         "skip_unavailable_fragments": False,
+        # Requests of one video; the rate limiter counts videos.
         "sleep_interval_requests": _COURTESY_SECONDS if source.is_youtube else 0,
         "socket_timeout": source.socket_timeout_seconds,
     }

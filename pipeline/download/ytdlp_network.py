@@ -92,6 +92,7 @@ def use_bounded_handler(client: Any, check_wanted: Callable[[], None]) -> None:
             # yt-dlp hides errors of types that it does not know.
             raise ConnectionAbortedError(str(fault)) from fault
 
+    # yt-dlp otherwise picks its HTTP library by what is installed, and results would differ.
     client._request_director = client.build_request_director([BoundedRH])
     for handler in client._request_director.handlers.values():
         handler.check_wanted = check_wanted_for_ytdlp
@@ -103,6 +104,7 @@ def open_url(client: Any, address: str, headers: dict[str, str]) -> Response:
         response: Response = client.urlopen(Request(address, headers=headers))
     except HTTPError as error:
         if "Range" in headers and error.status in RANGE_REFUSED:
+            # Its body is not read, so the connection cannot be used again.
             error.response.close()
             raise RangeRefused(str(error)) from error
         raise

@@ -83,6 +83,7 @@ class MediaRecord:
         else:
             content["reason"] = self.status.reason
             content["detail"] = self.status.detail
+            # Reasons may be split in a later release; the version says what this one meant.
             content["taxonomy"] = TAXONOMY_VERSION
             if self.facts:
                 content["facts"] = dict(self.facts)

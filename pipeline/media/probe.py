@@ -226,6 +226,7 @@ def _describe(
     declared: DeclaredLengths,
 ) -> Probe:
     codec = stream.codec_context.name
+    # A header is only a claim; one decoded frame shows the true size and rotation.
     frame = next(av_frames(container, stream, Tally()), None)
     if frame is None:
         detail = f"{name}: no frame of {codec} decodes"

@@ -34,6 +34,7 @@ _OPTIONS = {
     "crf": 20,
     "preset": "veryfast",
     "pix_fmt": "yuv420p",
+    # Frames keep their times; a constant rate would repeat or drop some.
     "fps_mode": "vfr",
 }
 
@@ -117,6 +118,7 @@ def _source(video: Path) -> _Source:
                 raise VideoError(video.stem, failure_status("no_video_stream", ""))
             # A stream's index is gone once its file is closed.
             indices = [stream.index for stream in (pictures, *opened.streams.audio[:1])]
+            # Parts count from the container's start, filters from the streams' own zero.
             origin_seconds = float(container_start(opened) or 0)
     except av.error.FFmpegError as error:
         raise VideoError(video.stem, failure_status("unreadable", str(error.strerror))) from error

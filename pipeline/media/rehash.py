@@ -56,6 +56,7 @@ class _HashThread:
         sha256 = hashlib.sha256()
         try:
             with self._media.path.open("rb", buffering=0) as file:
+                # hashlib releases the interpreter lock for large pieces, so decoding goes on.
                 while not self._stopped.is_set() and (piece := file.read(_PIECE_BYTES)):
                     sha256.update(piece)
         except OSError as error:

@@ -78,6 +78,7 @@ def convert_once(source: Path, folder: Path, pin: Pin | None = None) -> Path:
             pin.check(source, size_bytes, sha256)
         target = folder / f"{sha256}.safetensors"
         if not is_converted(target):
+            # The child reads the very file that was hashed, not its path.
             file.seek(0)
             _convert(source, file, target, {"sha256": sha256, "size_bytes": size_bytes})
     return target
@@ -139,6 +140,7 @@ def _convert(source: Path, file: io.FileIO, target: Path, origin: dict[str, Any]
             facts = output.read_facts()
             publish(target, output.blocks(), replace=True)
         finally:
+            # Also after success: no process may be left behind.
             watchdog.cancel()
             process.kill()
             process.communicate()
@@ -164,6 +166,7 @@ def _start(file: io.FileIO, empty_folder: str, max_memory_bytes: int) -> subproc
     passed_on = {
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
     }
+    # Threads of numpy would need memory beyond the limit.
     own = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         return subprocess.Popen(
@@ -201,6 +204,7 @@ class _ChildOutput:
         if not is_complete:
             self._raise_failure()
         facts: dict[str, Any] = json.loads(text)
+        # Which sandbox layers were active depends on the machine, and the facts must not.
         facts.pop("layers", None)
         return facts
 

@@ -24,8 +24,10 @@ REFUSED = 3
 def main(arguments: list[str]) -> int:
     """Give up what no reader needs, then convert."""
     max_memory_bytes, cpu_seconds, empty_folder = int(arguments[0]), int(arguments[1]), arguments[2]
+    # From here on no relative path leads to a file of ours.
     os.chdir(empty_folder)
     layers = sandbox.enter(max_memory_bytes, None)
+    # A hostile file may take very long to parse.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
     try:
         found = read_checkpoint(sys.stdin.buffer)

@@ -274,6 +274,7 @@ def forget_advice(weights: str) -> str:
     """
     path = Path(weights).absolute()
     for name in PUBLISHED_WEIGHTS:
+        # A registered name may hold a folder, which is part of the path.
         root = path.parents[name.count("/")]
         if path == root / name and (root / "weights.lock.json").is_file():
             command = f"python -m pipeline weights forget {name} --weights-root {root}"

@@ -203,6 +203,7 @@ class SharedRateLimiter:
         Returns True if the site refuses everybody, so that the caller should acquire and ask again.
         Raises SystemicFault when the site, or yt-dlp, fails so that more requests are in vain.
         """
+        # Counted before the breaker: these stops hold for every policy.
         self._count_stale(reason)
         self._count_texts(reason, video_id)
         if not reason or REASONS[reason].policy is not Policy.PAUSE:

@@ -153,6 +153,7 @@ class SourceSettings:
             raise ValueError(
                 f"a video is asked for as 1 to 64 of A-Z a-z 0-9 _ - and blanks, got {name!r}"
             )
+        # Some sites name videos with blanks.
         return self.template.replace("{id}", urllib.parse.quote(name, safe=""))
 
     def faults(self) -> tuple[str, ...]:

@@ -180,6 +180,7 @@ def _first_video(video_id: str, files: Sequence[Candidate]) -> Candidate:
 def _read(
     video_id: str, chosen: Candidate, files: Sequence[Candidate], earlier: MediaRecord | None
 ) -> Media:
+    # Size and time are compared after reading: a copy in progress grows meanwhile.
     sha256 = digest(chosen.path)
     status = chosen.path.stat()
     if (status.st_size, status.st_mtime_ns) != (chosen.seen.size_bytes, chosen.seen.mtime_ns):

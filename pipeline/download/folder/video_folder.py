@@ -152,6 +152,7 @@ def _is_unfinished(name: str) -> bool:
 def _bare_stem(name: str) -> str:
     """`abc` of abc.txt, abc.mp4.part, abc.f137.mp4 and abc.temp.mp4."""
     bare = _UNFINISHED.sub("", name)
+    # A name may have no suffix.
     bare = bare.rpartition(".")[0] or bare
     return _ONE_STREAM.sub("", _UNFINISHED.sub("", bare))
 
@@ -204,4 +205,5 @@ def _is_current(listed: VideoFolder, folder: Path) -> bool:
         is_unchanged = folder.stat().st_mtime_ns == listed.changed_ns
     except OSError:
         return False
+    # A change within one tick of the clock would leave the folder's time as it was.
     return is_unchanged and listed.changed_ns < listed.listed_ns - _SETTLED_NS

@@ -30,6 +30,7 @@ class BoundedConnections:
 def _connection(http_class: Any, deadline: Deadline, host: str, **options: Any) -> Any:
     silence_seconds = options.get("timeout")
     if isinstance(silence_seconds, int | float):
+        # Connecting counts for the deadline too.
         options["timeout"] = min(silence_seconds, deadline.left_seconds())
     connection = http_class(host, **options)
 
@@ -83,6 +84,7 @@ def bounded_opener(silence_seconds: float) -> urllib.request.OpenerDirector:
         urllib.request.ProxyHandler(),
         plain,
         secure,
+        # Without handlers for ftp, file and data, such redirects fail.
         urllib.request.UnknownHandler(),
         _RedirectHandler(),
         urllib.request.HTTPDefaultErrorHandler(),

@@ -62,6 +62,7 @@ def send_request(
         http.client.HTTPException: the response is not valid HTTP.
         ValueError: `url` is not an address.
     """
+    # A compressed body could not be continued.
     headers = {**headers, "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  # opens http(s) only
     response = bounded_opener(timeout_seconds).open(request, timeout=timeout_seconds)
@@ -133,6 +134,7 @@ def _send_for_transfer(url: str, headers: dict[str, str], max_bytes: int) -> Rep
     try:
         return send_request(url, headers, max_bytes=max_bytes, timeout_seconds=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
+        # The body of an error is not needed; it may be endless.
         error.close()
         if "Range" in headers and error.code in RANGE_REFUSED:
             raise RangeRefused(f"{error.code} {error.reason}") from error

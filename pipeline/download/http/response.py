@@ -157,6 +157,7 @@ class BoundedResponse(http.client.HTTPResponse):
         try:
             line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
             return line
+        # A subclass of BadStatusLine: no response came at all, which is a network error.
         except http.client.RemoteDisconnected:
             raise
         except http.client.BadStatusLine as error:
@@ -167,6 +168,7 @@ class BoundedResponse(http.client.HTTPResponse):
 
     def _read_next_chunk_size(self) -> int:
         # The base class accepts `-5` and `0x10` as sizes.
+        # The line may have extensions after a semicolon; they are ignored.
         line = self.fp.readline(_LONGEST_CHUNK_LINE_BYTES)
         size = line.partition(b";")[0].strip()
         if not line.endswith(b"\n") or not _CHUNK_SIZE.fullmatch(size):

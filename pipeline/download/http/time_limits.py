@@ -1,8 +1,8 @@
 """Time limits of HTTP transfers: a deadline for one wait, and the least speed of a whole body.
 
-Python's HTTP client starts its timeout again at each byte, so a server that sends one byte now and then is
-waited for without end. Here every wait ends at a `Deadline`, for everything before a body: a proxy, a
-status line, headers, the size of a chunk, a trailer.
+Python's HTTP client starts its timeout again at each byte, so a server that sends one byte now and
+then keeps it for ever. Here every wait ends at a `Deadline`, for everything before a body: a proxy,
+a status line, headers, the size of a chunk, a trailer.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class TransferPace:
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"timed out: the transfer took more than {self._max_seconds:g} s")
+        # A window without any byte is too slow in any case.
         deadline.allow(min(self._window_seconds, left), "the next bytes of the body")
 
     def after_read(self, size_bytes: int) -> None:

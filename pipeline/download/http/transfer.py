@@ -184,6 +184,7 @@ class Transfer:
             response.close()
 
     def _headers(self, state: _PartState) -> dict[str, str]:
+        # A range of a compressed body is not a range of the file.
         headers = {"Accept-Encoding": "identity"}
         slice_bytes = self._request.slice_bytes
         asks_range = state.at > 0 or slice_bytes > 0 or self._always_asks_range
@@ -207,6 +208,7 @@ class Transfer:
         state.at = 0
         state.version = "" if body.codings else _version(response.headers)
         file.seek(0)
+        # The part may hold the beginning of another version.
         file.truncate()
         self._write_version(state)
         self._write_block(head, file, state)
@@ -235,6 +237,7 @@ class Transfer:
             head = self._inspect_head(body, response)
             self._write_version(state)
             self._write_block(head, file, state)
+        # One byte more than stated is read, to notice a server that sends too much.
         while state.at <= end and (block := body.read1(_BLOCK_BYTES)):
             self._write_block(block, file, state)
         if state.at > end:
@@ -303,6 +306,7 @@ def _check_range(response: Response, body: Body, state: _PartState) -> int:
     start = _range_start(state)
     header = response.headers.get("Content-Range") or ""
     match = _CONTENT_RANGE.fullmatch(header.strip())
+    # Several ranges in one response have another content type and no Content-Range.
     if body.codings or not match:
         raise _StartAgain(
             f"the server sends a part and calls it {header[:80]!r}, packed {body.codings}"

@@ -76,6 +76,7 @@ def container_start(container: av.container.InputContainer) -> Fraction | None:
     # microsecond before.
     rounded = Fraction(container.start_time, av.time_base)
     starts = [start for start in map(_start_of, container.streams) if start is not None]
+    # FFmpeg's own rounding may be off by less than one unit.
     microsecond = Fraction(1, av.time_base)
     same = [start for start in starts if abs(start - rounded) < microsecond]
     return min(same, default=rounded)
@@ -90,6 +91,7 @@ def _start_of(stream: av.stream.Stream) -> Fraction | None:
 def main() -> None:
     """Print `[numerator, denominator]` of the start in seconds, or null. Limits are set first."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A hostile header may ask for any amount of memory.
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     path = Path(sys.argv[1])
     container = sniff(path)

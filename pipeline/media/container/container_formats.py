@@ -113,6 +113,7 @@ def sniff(path: Path) -> str | None:
 
 def suffix_for(path: Path) -> str | None:
     """The suffix that fits the first bytes of a file; None if its container is not supported."""
+    # One reading for both questions: the file may be replaced in between.
     head = _head(path)
     container = _container(head)
     return _SUFFIX_OF[container](head) if container else None

@@ -52,6 +52,7 @@ class DemuxerErrors:
     ) -> None:
         capture = self._captures.pop()
         capture.__exit__(None, None, None)
+        # Off again, as it is by PyAV's default.
         av.logging.set_level(None)
         for level, name, text in capture.logs:
             is_of_demuxer = name.startswith(tuple(CONTAINERS))

@@ -105,6 +105,7 @@ def _read_all(
 def main() -> None:
     """Count one file. Memory is limited before anything of the file is read."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A hostile header may ask for any amount of memory.
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     sys.stdout.write(json.dumps(asdict(count_packets(Path(sys.argv[1])))))
 

@@ -79,6 +79,7 @@ class Tally:
 
     def start_over(self, salvaged_by: str) -> None:
         """Forget the counts of a pass that another one replaces."""
+        # The object stays the same: others hold it.
         fresh = Tally(salvaged_by=salvaged_by, heartbeat=self.heartbeat)
         for name, value in vars(fresh).items():
             setattr(self, name, value)
@@ -129,6 +130,7 @@ def _counted(
     ticks = [float(each.time_base or 0) for each in opened.streams]
     read_streams = () if every_stream else (stream,)
     for packet in _read_packets(opened, read_streams, tally.demuxer_errors):
+        # Before anything else: a long run of empty packets is not a hang.
         tally.heartbeat()
         if packet.size == 0:
             continue
@@ -329,6 +331,7 @@ def _next_packet(packets: Iterator[Packet], tally: Tally) -> Packet | None:
 
 
 def _count_error(error: av.error.FFmpegError, tally: Tally) -> None:
+    # The next packet would fail for the same reason, and the video would seem damaged.
     if error.errno == errno.ENOMEM:
         raise MemoryError(str(error.strerror)) from error
     tally.decode_errors += 1

@@ -172,6 +172,7 @@ def _is_still_picture(stream: av.video.stream.VideoStream, packets: Mapping[int,
 
 
 def _score(stream: av.video.stream.VideoStream, packets: Mapping[int, int]) -> int:
+    # Its size is unknown without a decoder.
     if not _has_decoder(stream):
         return 0
     pixels = stream.codec_context.width * stream.codec_context.height

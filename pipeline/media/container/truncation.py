@@ -189,6 +189,7 @@ def _avi(file: BinaryIO, size_bytes: int) -> str:
     while place + 8 <= size_bytes:
         file.seek(place)
         head = file.read(8)
+        # Some programs append their own data.
         if head[:4] != b"RIFF":
             break
         place += 8 + int.from_bytes(head[4:8], "little")
@@ -225,6 +226,7 @@ def _ogg(file: BinaryIO, size_bytes: int) -> str:
 
 def _mpegts(file: BinaryIO, size_bytes: int) -> str:
     packet_bytes, offset = ts_layout(file.read(HEAD_BYTES)) or (TS_PACKET_BYTES, 0)
+    # A transport stream states no size, but all its packets are equally long.
     if rest := size_bytes % packet_bytes:
         return f"the last packet has {rest} of {packet_bytes} bytes"
     file.seek(0)
