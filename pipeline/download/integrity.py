@@ -1,5 +1,6 @@
-"""Checks that a downloaded file is complete: it ends where its container says, and it has the
-packets and seconds that it declares.
+"""Checks that a downloaded file is complete.
+
+It must end where its container says, and have the packets and seconds that it declares.
 
 Servers cut, mix and pad files without an error, so a success of the downloader proves nothing.
 Packets are counted in a child process, because a demuxer may hang or crash. Only downloads are

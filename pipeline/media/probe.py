@@ -78,8 +78,9 @@ DEFAULT_LIMITS = DecodeLimits()
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file says about itself. Values named `header_...` are claims, never used to compute a
-    time of a row.
+    """What a file says about itself.
+
+    Values named `header_...` may be wrong; they are never used to compute the time of a row.
     """
 
     container: str
@@ -121,8 +122,9 @@ class Probe:
 
     @property
     def rotation_degrees(self) -> int:
-        """Counter-clockwise turn that makes stored pixels upright: 0, 90, 180, 270; if mirrored, 0
-        or 90.
+        """Counter-clockwise turn that makes stored pixels upright: 0, 90, 180 or 270.
+
+        0 or 90 if they are mirrored too.
         """
         quarter_turns = {
             (1, 0, 0, 1): 0,

@@ -1,9 +1,9 @@
-"""A circuit breaker: what happens after a site says stop. Pure, except that it asks the system
-whether the process that sent a probe is still alive.
+"""A circuit breaker: what happens after a site says stop.
 
 A stop (HTTP 429, a bot check) opens the breaker. While it is open, no process asks until the pause
 is over; then one probe at a time asks. A probe that is answered closes the breaker, another stop
-doubles the pause.
+doubles the pause. The functions are pure, except that they ask the system whether the process that
+sent a probe is still alive.
 """
 
 from __future__ import annotations

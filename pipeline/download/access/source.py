@@ -58,11 +58,10 @@ MIRROR_PACE = RequestPace(videos_per_hour=0, first_pause_seconds=60)
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Where videos come from: an http(s) address with `{id}` in it, or a folder of files named
-    `<id>.<suffix>`.
-    """
+    """Where videos come from, and how they are asked for."""
 
     template: str = field(default=YOUTUBE, repr=False)
+    """An http(s) address with `{id}` in it, or a folder of files named `<id>.<suffix>`."""
     max_height: int = 360
     """The shorter side to aim for, in pixels; where a site has nothing that small, its smallest is
     taken.

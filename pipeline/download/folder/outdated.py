@@ -1,5 +1,6 @@
-"""Finds recorded failures that are about other bytes than the source has now: another file in the
-folder, or another kind of source.
+"""Finds recorded failures that are about other bytes than the source has now.
+
+The folder may have another file since then, or the source may be of another kind.
 
 A folder is listed once, and only records of videos in question are read, so that a run which finds
 nothing new costs little disk access.

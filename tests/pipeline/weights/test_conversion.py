@@ -108,7 +108,7 @@ def test_a_converted_file_that_changed_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="was altered since it was made"):
         convert_once(source, tmp_path / "converted")
     facts_file(target).write_text("{}")
-    with pytest.raises(IntegrityError, match="no account of converted weights"):
+    with pytest.raises(IntegrityError, match="does not describe converted weights"):
         convert_once(source, tmp_path / "converted")
 
 
