@@ -51,9 +51,12 @@ def _container_to_json(value: object) -> JSON:
     if isinstance(value, list | tuple):
         return [to_json_value(item) for item in value]
     kind = type(value)
-    if dataclasses.is_dataclass(kind):
-        return {name: to_json_value(getattr(value, name)) for name in _field_names(kind)}
-    raise TypeError(f"settings cannot hold a {kind.__name__}: {value!r}")
+    if not dataclasses.is_dataclass(kind):
+        raise TypeError(f"settings cannot hold a {kind.__name__}: {value!r}")
+    content: dict[str, JSON] = {}
+    for name in _field_names(kind):
+        content[name] = to_json_value(getattr(value, name))
+    return content
 
 
 def _field_names(kind: type) -> tuple[str, ...]:
@@ -103,7 +106,11 @@ def differing_settings(settings: Sequence[Mapping[str, JSON]]) -> list[str]:
     flat_settings = [dict(_flatten("", dict(nested))) for nested in settings]
     names = sorted(set().union(*flat_settings))
     differing = [name for name in names if _differs(name, flat_settings)]
-    return [", ".join(f"{name}={flat.get(name)!r}" for name in differing) for flat in flat_settings]
+    return [_format_settings(flat, differing) for flat in flat_settings]
+
+
+def _format_settings(flat: Mapping[str, JSON], names: Sequence[str]) -> str:
+    return ", ".join(f"{name}={flat.get(name)!r}" for name in names)
 
 
 def _differs(name: str, flat_settings: Sequence[Mapping[str, JSON]]) -> bool:

@@ -169,7 +169,7 @@ class Layout:
         return self.root / self.catalog
 
     def egress(self, key: str) -> Path:
-        """Folder of the rate limit that all processes share for one site; `key` is 12 hex digits."""
+        """Folder of the rate limit that all processes share for a site; `key` is 12 hex digits."""
         if not re.fullmatch(r"[0-9a-f]{12}", key):
             raise ValueError(f"an egress is named with 12 hex digits, got {key!r}")
         return self.root / "egress" / key

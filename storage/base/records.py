@@ -175,11 +175,14 @@ class FeatureTrack:
                 )
 
     def _check_spans(self) -> None:
-        spans = self.spans
-        if spans.dtype != np.float64 or spans.ndim != 2 or spans.shape[1] != 2:
-            raise ValueError(f"spans are float64 (rows, 2), got {spans.dtype} {spans.shape}")
-        starts, ends = spans[:, 0], spans[:, 1]
-        if not np.isfinite(spans).all() or (ends <= starts).any():
+        is_table = self.spans.ndim == 2 and self.spans.shape[1] == 2
+        if self.spans.dtype != np.float64 or not is_table:
+            raise ValueError(
+                f"spans are float64 (rows, 2), got {self.spans.dtype} {self.spans.shape}"
+            )
+        starts, ends = self.spans[:, 0], self.spans[:, 1]
+        are_finite = np.isfinite(self.spans).all()
+        if not are_finite or (ends <= starts).any():
             raise ValueError(f"{self.video_id}: every span must be finite with start < end")
 
     @property

@@ -113,7 +113,7 @@ class Catalog:
 
     @cached_property
     def groupings(self) -> Mapping[str, Mapping[str, frozenset[str]]]:
-        """Grouping → name of a group → its video ids; names ascend. `groupings["domain"]["dog"]`."""
+        """Grouping → group → its video ids, in order of names. `groupings["domain"]["dog"]`."""
         groupings: dict[str, dict[str, set[str]]] = {}
         for row in self.groups:
             groups = groupings.setdefault(row.grouping, {})
@@ -170,12 +170,12 @@ def _sorted(rows: Iterable[T], columns: tuple[str, ...]) -> tuple[T, ...]:
 
 
 def _check_names(catalog: Catalog) -> None:
-    _check_unique("video", (video.video_id for video in catalog.videos))
-    _check_unique("user", (user.user_id for user in catalog.users))
+    _check_unique("video", text_column(catalog.videos, "video_id"))
+    _check_unique("user", text_column(catalog.users, "user_id"))
     _check_unique("link", catalog.links)
     _check_unique("group of a video", catalog.groups)
-    users = {user.user_id for user in catalog.users}
-    annotators = {annotation.annotator for annotation in catalog.annotations}
+    users = set(text_column(catalog.users, "user_id"))
+    annotators = set(text_column(catalog.annotations, "annotator"))
     for person in sorted(users | annotators):
         if not PERSON_ID.fullmatch(person):
             raise ValueError(
@@ -184,13 +184,12 @@ def _check_names(catalog: Catalog) -> None:
 
 
 def _check_references(catalog: Catalog) -> None:
-    videos = {video.video_id for video in catalog.videos}
-    users = {user.user_id for user in catalog.users}
-    _check_known("link", "user", {link.user_id for link in catalog.links}, users)
-    _check_known("link", "video", {link.video_id for link in catalog.links}, videos)
-    annotated = {annotation.video_id for annotation in catalog.annotations}
-    _check_known("annotation", "video", annotated, videos)
-    _check_known("group", "video", {group.video_id for group in catalog.groups}, videos)
+    videos = set(text_column(catalog.videos, "video_id"))
+    users = set(text_column(catalog.users, "user_id"))
+    _check_known("link", "user", text_column(catalog.links, "user_id"), users)
+    _check_known("link", "video", text_column(catalog.links, "video_id"), videos)
+    _check_known("annotation", "video", text_column(catalog.annotations, "video_id"), videos)
+    _check_known("group", "video", text_column(catalog.groups, "video_id"), videos)
 
 
 def _check_unique(noun: str, items: Iterable[T]) -> None:
@@ -201,8 +200,9 @@ def _check_unique(noun: str, items: Iterable[T]) -> None:
         seen.add(item)
 
 
-def _check_known(row: str, noun: str, ids: set[str], known: set[str]) -> None:
-    if unknown := sorted(ids - known):
+def _check_known(row: str, noun: str, ids: Iterable[str], known: set[str]) -> None:
+    unknown = sorted(set(ids) - known)
+    if unknown:
         raise ValueError(
             f"{len(unknown)} {noun} ids have {row}s but are not in the table of {noun}s, the first "
             f"{unknown[0]!r}"
@@ -216,7 +216,9 @@ def _check_times(catalog: Catalog) -> None:
             raise ValueError(f"an annotation is finite with start < end, got {row}")
     for video in catalog.videos:
         claimed = video.claimed_duration_seconds
-        if claimed is not None and not 0 < claimed < math.inf:
+        if claimed is None:
+            continue
+        if not 0 < claimed < math.inf:
             raise ValueError(
                 "a claimed duration is above 0 and finite, or None where it is not known, got "
                 f"{video}"
@@ -348,7 +350,8 @@ def _table(
     if actual_sha256 != stated.get("sha256"):
         raise IntegrityError(
             path,
-            f"sha256 is {actual_sha256}, the catalog states {stated.get('sha256')}. Build it again.",
+            f"sha256 is {actual_sha256}, the catalog states {stated.get('sha256')}. Build it "
+            "again.",
         )
     if table == "videos":
         columns = columns[: _VIDEO_COLUMNS.get(_version(header))]

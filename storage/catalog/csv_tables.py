@@ -74,9 +74,13 @@ class CsvTable(Sequence[T]):
         if b'"' in self._content:
             return None
         lines = self._content.decode().split("\n")[1:-1]
+        if len(lines) != self._stated_rows:
+            return None
         commas = len(self._columns) - 1
-        is_regular = all(line.count(",") == commas for line in lines)
-        return lines if is_regular and len(lines) == self._stated_rows else None
+        for line in lines:
+            if line.count(",") != commas:
+                return None
+        return lines
 
     @cached_property
     def rows(self) -> tuple[T, ...]:

@@ -198,7 +198,7 @@ class PartPublisher:
 def split_by_size(
     items: Iterable[Item], size_of: Callable[[Item], int], max_bytes: int
 ) -> Iterator[list[Item]]:
-    """Items in their order, greedily in packs of at most `max_bytes`; a larger item gets its own."""
+    """Items in order, greedily in packs of at most `max_bytes`; a larger item gets its own."""
     pack: list[Item] = []
     pack_bytes = 0
     for item in items:

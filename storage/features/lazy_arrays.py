@@ -71,7 +71,7 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
 
 
 class ArrayHandle:
-    """One array of one video. `handle[a:b]` reads only those rows; a ragged array gives a Ragged."""
+    """One array of a video. `handle[a:b]` reads only those rows; a ragged array gives a Ragged."""
 
     def __init__(self, part: PartReader, name: str, start: int, end: int) -> None:
         self.name = name
@@ -129,8 +129,8 @@ class ArrayHandle:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if self.format.ragged:
             raise TypeError(
-                f"{self.name} is ragged, so it cannot be one array; [:] gives a Ragged with .values "
-                "and .lengths"
+                f"{self.name} is ragged, so it cannot be one array; [:] gives a Ragged with "
+                ".values and .lengths"
             )
         if copy is False:
             raise ValueError(f"{self.name} lies on disk; reading it always copies")

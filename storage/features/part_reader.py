@@ -170,14 +170,17 @@ class PartTable:
 
     def _read_ids(self) -> tuple[str, ...]:
         extent = self._extents["ids"]
-        if extent.dtype.kind != "S" or len(extent.shape) != 1 or extent.shape[0] < 1:
+        is_text_per_video = extent.dtype.kind == "S" and len(extent.shape) == 1
+        if not is_text_per_video or extent.shape[0] < 1:
             raise UntrustedFile(
                 self._path, f"ids are {extent.dtype} {extent.shape}, not one text per video"
             )
         stored = self._read("ids", 0, extent.shape[0]).tolist()
         ids = tuple(item.decode("ascii", "replace") for item in stored)
-        are_valid = all(VIDEO_ID.fullmatch(video_id) for video_id in ids)
-        if not are_valid or list(ids) != sorted(set(ids)):
+        are_ascending = list(ids) == sorted(set(ids))
+        # Also because ids become part of file names.
+        are_valid = all(map(VIDEO_ID.fullmatch, ids))
+        if not are_valid or not are_ascending:
             raise IntegrityError(self._path, "its ids are not valid, distinct and ascending")
         return ids
 

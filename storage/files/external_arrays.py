@@ -1,4 +1,4 @@
-"""Reads arrays that others published, to compare with ours: `.npy`, or the datasets of an HDF5 file.
+"""Reads arrays that others published, to compare with ours: from `.npy` or HDF5 files.
 
 Only numbers are read: no pickled objects, links, datasets in other files, or plugin filters.
 """

@@ -216,8 +216,8 @@ def read_image_layout(path: Path, content: bytes) -> FileLayout:
 
 
 def _check_superblock(path: Path, start: bytes, size_bytes: int) -> None:
-    # Before libhdf5 parses anything: the file must start at its first byte, be of the oldest format,
-    # and end where it says it ends.
+    # Before libhdf5 parses anything: the file must start at its first byte, be of the oldest
+    # format, and end where it says it ends.
     signature, version, base, end = start[:8], start[8:9], start[24:32], start[40:48]
     is_ours = signature == _SIGNATURE and version == b"\0" and not any(base)
     if not is_ours:
@@ -272,7 +272,7 @@ def _extents(
     if depth > _MAX_GROUP_DEPTH or count > _MAX_NAMES_PER_GROUP:
         raise UntrustedFile(
             path,
-            f"group {group.name} holds {count:,} names at depth {depth}; we write few names and flat groups",
+            f"group {group.name} holds {count:,} names at depth {depth}; we write fewer",
         )
     for name in group:
         link = group.id.links.get_info(name.encode())

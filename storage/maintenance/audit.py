@@ -197,19 +197,23 @@ def audit_shard(
 
 def _orphans(files: Sequence[Path], manifest: ShardManifest) -> Iterator[AuditFinding]:
     named = {part.file for part in manifest.parts}
-    for file in files:
-        if file.name not in named:
-            yield AuditFinding(FindingKind.ORPHAN, file, "is not in the manifest", manifest.shard)
+    orphans = [file for file in files if file.name not in named]
+    for file in orphans:
+        problem = "is not in the manifest"
+        yield AuditFinding(FindingKind.ORPHAN, file, problem, manifest.shard)
 
 
 def part_files(layout: VariantLayout, shard: int) -> list[Path]:
     """The shard's parts on disk, by number."""
     numbered: dict[int, Path] = {}
     for path in layout.folder.iterdir():
-        found_shard, number = shard_and_number(path.name) or (None, None)
+        parsed = shard_and_number(path.name)
+        if parsed is None:
+            continue
+        found_shard, number = parsed
         if found_shard == shard and number is not None:
             numbered[number] = path
-    return [numbered[number] for number in sorted(numbered)]
+    return [path for _, path in sorted(numbered.items())]
 
 
 def _shards_on_disk(layout: VariantLayout) -> set[int]:

@@ -132,7 +132,9 @@ def _file_of(path: Path, record: Mapping[str, JSON]) -> _StatedFile | None:
     """The file that a record describes; None if the video was not fetched."""
     if record.get("state") != _DONE:
         return None
-    suffix, size_bytes, sha256 = (record.get(key) for key in ("suffix", "size_bytes", "sha256"))
+    suffix = record.get("suffix")
+    size_bytes = record.get("size_bytes")
+    sha256 = record.get("sha256")
     # A slash in the suffix would lead out of the folder.
     is_suffix = isinstance(suffix, str) and "/" not in suffix
     if not is_suffix or not isinstance(size_bytes, int) or not isinstance(sha256, str):

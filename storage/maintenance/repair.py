@@ -130,7 +130,9 @@ def _remove_stray_checksums(variant: VariantLayout) -> list[str]:
     report: list[str] = []
     for name in sorted(path.name for path in variant.folder.iterdir()):
         part_file = part_of_checksums(name)
-        if part_file is not None and not (variant.folder / part_file).exists():
+        if part_file is None:
+            continue
+        if not (variant.folder / part_file).exists():
             remove(variant.folder / name)
             report.append(f"removed {name}, since its part does not exist")
     return report
@@ -221,21 +223,27 @@ class _ShardRepair:
         self, manifest: ShardManifest, findings: Sequence[AuditFinding]
     ) -> ShardManifest:
         """The manifest without damaged parts, and with new checksums of sound ones."""
-        damaged = {f.path.name for f in findings if f.kind is FindingKind.PART}
-        lost_checksums = {f.path for f in findings if f.kind is FindingKind.CHECKSUMS}
+        damaged = {path.name for path in _paths_of(FindingKind.PART, findings)}
+        without_checksums = _paths_of(FindingKind.CHECKSUMS, findings)
         parts: list[PartRecord] = []
         for part in manifest.parts:
-            has_lost_checksums = self._layout.checksums(part.file) in lost_checksums
-            if part.file not in damaged and has_lost_checksums:
-                try:
-                    part = seal_part(self._layout, part)
-                    self._report.append(f"wrote the checksums of {part.file}, which is whole")
-                except IntegrityError:
-                    damaged.add(part.file)
+            needs_checksums = self._layout.checksums(part.file) in without_checksums
+            if needs_checksums and part.file not in damaged:
+                part = self._seal(part, damaged)
             parts.append(part)
         for file in sorted(damaged):
             self._drop_part(file, len(manifest.live_in(file)))
         return replace(manifest, parts=tuple(parts)).without_parts(damaged)
+
+    def _seal(self, part: PartRecord, damaged: set[str]) -> PartRecord:
+        """The part with new checksums; one that turns out to be damaged is added to `damaged`."""
+        try:
+            sealed = seal_part(self._layout, part)
+        except IntegrityError:
+            damaged.add(part.file)
+            return part
+        self._report.append(f"wrote the checksums of {part.file}, which is whole")
+        return sealed
 
     def _drop_part(self, file: str, live_count: int) -> None:
         path = self._layout.folder / file
@@ -244,8 +252,9 @@ class _ShardRepair:
         self._report.append(f"dropped the {live_count} ids of {file}; the next run does them")
 
     def _take_in_orphans(self, manifest: ShardManifest) -> ShardManifest:
+        named = {part.file for part in manifest.parts}
         for path in part_files(self._layout, self._shard):
-            if path.name not in {part.file for part in manifest.parts}:
+            if path.name not in named:
                 manifest = self._take_in(manifest, path)
         return manifest
 
@@ -290,6 +299,10 @@ class _ShardRepair:
     def _set_aside(self, path: Path) -> None:
         aside = set_aside(path)
         self._report.append(f"set {path.name} aside as {aside.name}")
+
+
+def _paths_of(kind: FindingKind, findings: Sequence[AuditFinding]) -> set[Path]:
+    return {finding.path for finding in findings if finding.kind is kind}
 
 
 def _has_rows(manifest: ShardManifest, video_id: str, entry: ManifestEntry) -> bool:
