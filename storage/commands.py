@@ -56,7 +56,7 @@ EXTRAS = {
 
 
 def missing_library(error: ModuleNotFoundError) -> str:
-    """What to install where a library is missing; empty if the library is none of ours."""
+    """What to install where a library is missing; empty for any other library."""
     library = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(library)
     if extra is None:
@@ -73,6 +73,7 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         try:
             code = main()
         finally:
+            # Here, so that a closed pipe is noticed now and not while Python exits.
             sys.stdout.flush()
             sys.stderr.flush()
     except BrokenPipeError:  # before OSError, of which it is a subclass

@@ -105,7 +105,7 @@ class Provenance:
     def __post_init__(self) -> None:
         if self.time_origin not in TIME_ORIGINS:
             raise ValueError(
-                f"times count from {self.time_origin!r}; this release knows "
+                f"times count from {self.time_origin!r}; this release reads "
                 f"{', '.join(TIME_ORIGINS)}"
             )
 
@@ -149,6 +149,7 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
     tracks = [run.tracks[key] for key in sorted(run.tracks)]
     content = _image(tracks, run.provenance.time_origin)
     sha256 = hashlib.sha256(content).hexdigest()
+    # The hash in its name lets the new file lie beside the old one until the record is replaced.
     data = folder / f"scores.{sha256[:12]}.h5"
     atomic_write.publish(data, content, replace=False)
     record: dict[str, JSON] = {
@@ -165,6 +166,7 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
         "absent": [[*key, reason] for key, reason in sorted(run.absent.items())],
     }
     atomic_write.publish(folder / RECORD, seal(record), replace=True)
+    # Also files that a killed run has left.
     for old in sorted(folder.glob("scores.*.h5")):
         if old != data:
             atomic_write.remove(old)

@@ -30,6 +30,7 @@ class SettingsError(HighlightsError):
     """Settings are wrong. `faults` lists all of them, one sentence each."""
 
     def __init__(self, faults: tuple[str, ...]) -> None:
+        # Unpickling calls the class with `args`, so these must be its parameters.
         super().__init__(faults)
         self.faults = faults
 

@@ -17,6 +17,7 @@ from enum import Enum
 from storage.base.records import JSON
 
 _JSON_TYPES = frozenset({str, int, bool})
+# `dataclasses.fields` is slow, and a run converts thousands of records of the same classes.
 _FIELD_NAMES: dict[type, tuple[str, ...]] = {}
 """Names of each dataclass's fields; filled when a class is first converted."""
 DIGITS = 12
@@ -87,6 +88,7 @@ def readable_json(value: object) -> bytes:
 
 def fingerprint(settings: object) -> str:
     """The first 12 hex digits of the sha256 of the canonical JSON of `settings`."""
+    # Changing one byte of the canonical JSON would orphan every store on disk.
     return hashlib.sha256(canonical_json(settings)).hexdigest()[:DIGITS]
 
 

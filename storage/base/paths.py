@@ -41,6 +41,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
 
 _VARIANT_FOLDER = re.compile(rf"({VARIANT_NAME.pattern})-([0-9a-f]{{12}})")
 _CHECKSUMS_FILE = re.compile(r"(shard_[0-9]{3,}\.p[0-9]{3,})\.sums")
+# Three digits or more: a catalog may be given more than 1,000 shards.
 _SHARD_FILE = re.compile(r"shard_([0-9]{3,})(?:\.json|\.p([0-9]{3,})\.h5)")
 
 
@@ -49,6 +50,7 @@ def folder_faults(place: str) -> tuple[str, ...]:
 
     The folder need not exist yet.
     """
+    # pathlib would take it for a relative path, and make a folder named `s3:`.
     if url := _URL.fullmatch(place):
         return (
             f"is an address of {url[1]}, got {place!r}; features are kept in files that are "
@@ -85,6 +87,8 @@ def video_stem(video_id: str) -> str:
     """
     if not VIDEO_ID.fullmatch(video_id):
         raise ValueError(f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {video_id!r}")
+    # The prefix keeps a leading `-` from looking like an option of a program. The hash separates
+    # `abc` and `ABC` on file systems that ignore case.
     return f"v_{video_id}.{hashlib.sha256(video_id.encode()).hexdigest()[:6]}"
 
 

@@ -204,6 +204,7 @@ class FeatureTrack:
 
     @cached_property
     def _digest(self) -> str:
+        # The id goes in, so that a row stored under a wrong id is noticed.
         sha = hashlib.sha256(self.video_id.encode())
         for label, array in self._plain_arrays():
             # Name, type and shape go in too, or equal bytes of unlike arrays would look equal.

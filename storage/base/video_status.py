@@ -189,7 +189,7 @@ REASONS: dict[str, Reason] = {
         State.PENDING,
         Policy.PARK,
         "text came in place of a video: a captcha, a portal, an error",
-        "look at what it says; mend cookies, proxy or network, then --retry text_answer",
+        "look at what it says; fix cookies, proxy or network, then --retry text_answer",
     ),
     "not_yet_live": Reason(
         State.PENDING,
@@ -220,13 +220,13 @@ REASONS: dict[str, Reason] = {
         State.PENDING,
         Policy.ENVIRONMENT,
         "the proxy refuses us",
-        "mend [download] proxy, and run again",
+        "correct [download] proxy, and run again",
     ),
     "offline": Reason(
         State.PENDING,
         Policy.ENVIRONMENT,
         "the source cannot be reached at all",
-        "mend the network, and run again",
+        "repair the network, and run again",
     ),
     "altered": Reason(
         State.PENDING,
@@ -281,6 +281,7 @@ class VideoStatus:
             if self.reason:
                 raise ValueError(f"a done video has no reason, got {self.reason!r}")
             return
+        # A state that does not fit its reason means a damaged record, or another release's table.
         expected = _reason(self.reason).state
         if expected is not self.state:
             raise ValueError(f"reason {self.reason!r} belongs to {expected}, not to {self.state}")

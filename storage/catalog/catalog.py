@@ -1,7 +1,7 @@
 """The catalog of a dataset: videos, users, links, annotations, groups and shards.
 
 It is kept as five CSV tables and, written after them, `catalog.json` with their sha256. The same
-catalog gives the same bytes, in whatever order its rows came. A catalog checks itself when it is
+catalog gives the same bytes, in any order of its rows. A catalog checks itself when it is
 made from rows; one read from disk was checked before it was written, so only its sha256 are
 compared.
 """
@@ -55,11 +55,13 @@ def shard_of(video_id: str, shard_count: int) -> int:
     """The shard of a video, in `[0, shard_count)`: the same on all machines and in all releases."""
     if shard_count < 1:
         raise ValueError(f"shard_count must be at least 1, got {shard_count}")
+    # Not Python's `hash`, which differs from process to process.
     return int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big") % shard_count
 
 
 def default_shard_count(n_videos: int) -> int:
     """About 300 videos a shard, from 1 to 400 shards."""
+    # The count is fixed when a catalog is made, since it decides where every file lies.
     return min(max(math.ceil(n_videos / VIDEOS_PER_SHARD), 1), MAX_SHARDS)
 
 
@@ -94,6 +96,7 @@ class Catalog:
             return  # equal sha256: the rows are those that were checked when they were written
         for table, columns in _COLUMNS.items():
             rows = _sorted(getattr(self, table), _SORT_BY.get(table, columns))
+            # The dataclass is frozen; sorting here makes equal catalogs equal bytes.
             object.__setattr__(self, table, rows)
         _check_names(self)
         _check_references(self)
@@ -240,6 +243,8 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
     tables: dict[str, JSON] = {}
     for table, columns in _COLUMNS.items():
         content = encode_csv(columns, getattr(catalog, table))
+        # A kill in between leaves tables that the old header does not fit. Reading them is an
+        # IntegrityError until the catalog is built again.
         atomic_write.publish(layout.table(table), content, replace=True)
         tables[table] = {
             "rows": len(getattr(catalog, table)),
@@ -328,6 +333,7 @@ def _version(header: Mapping[str, Any]) -> int:
 
 def _field(header: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T:
     value = header.get(name)
+    # bool is a subclass of int, and no field is a bool.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise IntegrityError(path, f"{name} must be of type {kind.__name__}, got {value!r}")
     return value

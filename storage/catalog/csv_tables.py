@@ -131,6 +131,7 @@ class CsvTable(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]  # as a list's: it may be compared with one
 
     def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[tuple[T, ...]]]:
+        # Other processes get the rows: they may not see the file.
         return tuple, (self.rows,)
 
     def __repr__(self) -> str:

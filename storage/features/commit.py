@@ -64,11 +64,13 @@ def commit(
     publisher = PartPublisher(layout, known, is_first=on_disk is None)
     publisher.publish_all(new_tracks, entries, max_part_bytes)
 
+    # Only known at the end: tracks are read one at a time.
     if missing := done_ids - unchanged_ids - publisher.entries.keys():
         raise ValueError(f"done, but no track was given: {', '.join(sorted(missing))}")
     unchanged = {video_id: known.entries[video_id] for video_id in unchanged_ids}
     manifest = replace(
         known,
+        # Superseded rows stay in their parts until `compact`: parts are never changed.
         parts=known.parts + tuple(publisher.parts),
         entries={**known.entries, **entries, **unchanged, **publisher.entries},
     )
@@ -124,6 +126,8 @@ def request_retry(
         is_asked_for = entry.status.reason in reasons or video_id in video_ids
         is_waiting = entry.is_done or entry.status.reason == "requested"
         if is_asked_for and not is_waiting:
+            # A status, not a list beside the manifest: so a kill between asking and doing loses
+            # nothing.
             status = failure_status("requested", str(entry.status))
             marked[video_id] = replace(entry, status=status)
     if marked:
@@ -171,11 +175,13 @@ class PartPublisher:
             "entries": {video_id: entry.to_json() for video_id, entry in described.items()},
             "provenance": dict(self._manifest.provenance),
         }
+        # Only for error messages: the final name depends on the content.
         likely_path = self._layout.part(self._manifest.shard, self._next_number)
         content = part_image(likely_path, self._manifest.header, tracks, records)
         sha256 = hashlib.sha256(content).hexdigest()
         path = self._free_path(sha256)
         if self._is_first:
+            # So that a part without a manifest always means a lost manifest.
             write_manifest(self._layout, replace(self._manifest, provenance={}))
             self._is_first = False
         publish(path, content, replace=False)

@@ -47,6 +47,7 @@ def compact(layout: VariantLayout, shard: int, *, max_part_bytes: int) -> ShardM
 
 def _is_compact(readers: Readers, known: ShardManifest, max_part_bytes: int) -> bool:
     sizes = {track.video_id: track.nbytes for track in _live_tracks(readers, known)}
+    # Equal: each live video is where it would be put, and no row is superseded.
     planned = list(split_by_size(sizes, sizes.__getitem__, max_part_bytes))
     present = [list(reader.ids()) for reader in readers.values()]
     return planned == present
@@ -125,6 +126,8 @@ def _repack(
         parts=tuple(publisher.parts),
         entries={**manifest.entries, **publisher.entries},
     )
+    # From here on the new parts count. A kill before the removals leaves orphans, which the audit
+    # reports and the repair removes.
     write_manifest(layout, repacked)
     for part in manifest.parts:
         remove(layout.folder / part.file)

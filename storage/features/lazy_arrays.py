@@ -27,6 +27,7 @@ class VideoHandle(Mapping[str, "ArrayHandle"]):
         self.video_id = video_id
         self._part = part
         self._start, self._end = part.table.rows_of(video_id)
+        # An old manifest beside new parts, or the reverse, is noticed here.
         stored = (self._end - self._start, part.table.stored_digest(video_id))
         if stored != (rows, digest):
             raise IntegrityError(
@@ -132,6 +133,7 @@ class ArrayHandle:
                 f"{self.name} is ragged, so it cannot be one array; [:] gives a Ragged with "
                 ".values and .lengths"
             )
+        # numpy 2 asks with copy=False for an array without copying.
         if copy is False:
             raise ValueError(f"{self.name} lies on disk; reading it always copies")
         return np.asarray(self[:], dtype=dtype)

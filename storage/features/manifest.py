@@ -80,6 +80,7 @@ class ManifestEntry:
             attempts=fields.take("attempts", int),
             facts=fields.take("facts", dict),
         )
+        # An unknown field may change the meaning of the others.
         fields.check_no_rest()
         return entry
 
@@ -139,7 +140,7 @@ class ShardManifest:
     def __post_init__(self) -> None:
         if self.time_origin not in TIME_ORIGINS:
             raise ValueError(
-                f"times count from {self.time_origin!r}; this release knows "
+                f"times count from {self.time_origin!r}; this release reads "
                 f"{', '.join(TIME_ORIGINS)}"
             )
         files = [part.file for part in self.parts]
@@ -241,6 +242,7 @@ class JsonFields:
 
     def take(self, name: str, kind: type[Kind]) -> Kind:
         """The field's value. Raises IntegrityError if it is missing or of another type."""
+        # Removed when read, so that `check_no_rest` sees what is unknown.
         value = self._rest.pop(name, None)
         # bool is a subclass of int, and no field is a bool.
         if not isinstance(value, kind) or isinstance(value, bool):

@@ -80,6 +80,7 @@ class ShardSummary:
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Number of rows of each of `ids`."""
+        # A view, not a copy: most videos of an opened store are never read.
         return np.frombuffer(self.columns[_ROWS], _NUMBER)
 
     @cached_property
@@ -119,6 +120,7 @@ def read_summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[i
     stamps, shards_with_parts = _list_folder(layout)
     if by_content:
         trusted_before_ns = 0
+    # A lost manifest must not look like a store with fewer videos.
     for shard in sorted((indexed.keys() | shards_with_parts) - stamps.keys()):
         _raise_if_lost(layout, shard)
     summaries: dict[int, ShardSummary] = {}
@@ -199,6 +201,7 @@ def _list_folder(layout: VariantLayout) -> tuple[dict[int, Stamp], set[int]]:
             shard, number = parsed
             if number is not None:
                 shards_with_parts.add(shard)
+            # `shard_0012.json` has the same number as `shard_012.json`, and is not ours.
             elif file.name == layout.manifest(shard).name:
                 stamps[shard] = _stamp(file.stat())
     return stamps, shards_with_parts
@@ -239,6 +242,7 @@ def _current_summary(
     except FileNotFoundError:
         return None
     sha256 = hashlib.sha256(raw).hexdigest()
+    # Copied or touched, but the same: parsing is what takes time.
     if indexed is not None and indexed.sha256 == sha256:
         return replace(indexed, stamp=stamp)
     return _summarize(parse_manifest(layout, shard, raw), sha256, stamp)
@@ -305,6 +309,7 @@ def _decode(layout: VariantLayout, identity: tuple[int, ...]) -> Mapping[int, Sh
     except FileNotFoundError:
         return {}
     body = memoryview(raw)[_SHA256_LINE_BYTES:]
+    # Checked before anything is parsed, so a flipped bit costs time and nothing else.
     if raw[:_SHA256_LINE_BYTES] != _sha256_line(body):
         return {}
     end = raw.index(b"\n", _SHA256_LINE_BYTES)

@@ -31,6 +31,7 @@ def decode_media_record(path: Path, raw: bytes) -> tuple[dict[str, JSON], bool]:
     """
     try:
         content = parse_json_object(path, raw)
+        # Version 1: the record itself, without a seal.
         if "asked" in content and "state" in content:
             return content, False
         content = unseal(path, raw)

@@ -129,6 +129,7 @@ class PartTable:
             return self._read(f"arrays/{name}", start, end)
         offsets = self._read(f"arrays/{name}/offsets", start, end + 1)
         count = self._extents[f"arrays/{name}/values"].shape[0]
+        # Unchecked offsets would read the rows of another video, or behind the file.
         if offsets[0] < 0 or offsets[-1] > count or (np.diff(offsets) < 0).any():
             raise IntegrityError(
                 self._path, f"the offsets of {name} leave its {count:,} items at row {start}"
@@ -229,6 +230,7 @@ class PartTable:
         extent = self._extents[name]
         if not 0 <= start <= end <= extent.shape[0]:
             raise IndexError(f"{name} has {extent.shape[0]} rows, asked for [{start}, {end})")
+        # Filled in place by `preadv`: no copy through bytes objects.
         array = np.empty((end - start, *extent.shape[1:]), extent.dtype)
         if array.nbytes:
             self._fetch(
@@ -352,6 +354,7 @@ class _OpenFile:
     def __init__(self, path: Path, identity: tuple[int, int, int, int]) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.path = path
+        # Offsets of the old file would read wrong rows of a new one.
         if _identity_of(os.fstat(self.descriptor)) != identity:
             raise IntegrityError(
                 path, "was replaced while in use; parts never change, so open the store again"
@@ -418,7 +421,7 @@ def _parse_header(path: Path, attributes: Mapping[str, str | int]) -> PartHeader
         raise UntrustedFile(path, "its attributes are not those of a part")
     if time_origin not in TIME_ORIGINS:
         raise UntrustedFile(
-            path, f"its times count from {time_origin!r}; this release knows {TIME_ORIGINS}"
+            path, f"its times count from {time_origin!r}; this release reads {TIME_ORIGINS}"
         )
     # The types of all fields were compared above.
     return PartHeader(**fields, time_origin=str(time_origin))  # type: ignore[arg-type]

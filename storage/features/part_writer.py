@@ -77,6 +77,7 @@ def part_image(
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, **vars(header)}
     datasets = _tables(tracks, digests, records) | dict(_arrays(tracks))
     content = file_image(attributes, datasets)
+    # Read back before it is published: a fault of memory or of libhdf5 must not reach the disk.
     table = PartTable(path, read_image_layout(path, content), bytes_fetcher(content))
     for track, digest in zip(tracks, digests, strict=True):
         if table.track(track.video_id).digest() != digest:
@@ -89,6 +90,7 @@ def part_image(
 def _check_tracks(tracks: Sequence[FeatureTrack]) -> None:
     if not tracks:
         raise ValueError("a part holds at least one video, got none")
+    # The order makes equal content equal bytes, and lets readers check the ids.
     for earlier, later in pairwise(tracks):
         if earlier.video_id >= later.video_id:
             raise ValueError(

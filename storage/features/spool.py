@@ -53,8 +53,10 @@ def put(
         "video_id": video_id,
         "entry": entry.to_json(),
         "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()],
+        # A spool of an older release would mix two origins in one part.
         "time_origin": CONTAINER_START,
     }
+    # Empty arrays have no bytes to write.
     body = [_bytes_of(array) for array in arrays.values() if array.size]
     append_log.append(_file(folder), json.dumps(head, allow_nan=False).encode("ascii"), body)
 

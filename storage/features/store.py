@@ -99,6 +99,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         self._manifests_read: dict[int, ShardManifest] = {}
 
     def __getstate__(self) -> dict[str, Any]:
+        # Open files cannot be pickled, and manifests may be large.
         return {**self.__dict__, "_parts": {}, "_manifests_read": {}}
 
     def __repr__(self) -> str:
@@ -170,6 +171,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
             raise LookupFailed(self._why_not(video_id))
         number = self._numbers[video_id]
         summaries, ends = self._shards
+        # Numbers run through the shards in order, so the first end above it is its shard.
         shard = bisect_right(ends, number)
         first_number = ends[shard] - summaries[shard].done_count
         return summaries[shard], number - first_number
@@ -252,6 +254,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
 def variant_layouts(folder: Path) -> list[VariantLayout]:
     """The variants of the catalog kept in `folder` (`ROOT/<catalog>`), by name."""
+    # Absolute: the catalog has the name of its folder, and `Path(".")` has none.
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     if not layout.features.is_dir():
         return []

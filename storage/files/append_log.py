@@ -71,6 +71,7 @@ def append(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
     body_sha = hashlib.sha256()
     for piece in pieces:
         body_sha.update(piece)
+    # The sizes have a checksum of their own: damaged ones would lead past the next record.
     start = _MAGIC + sizes + hashlib.sha256(sizes + head).digest() + head
     with _append_lock:
         try:
@@ -83,6 +84,7 @@ def _append(path: Path, pieces: list[memoryview]) -> None:
     check_held()
     atomic_write.before_step(Step.OPEN, path)
     try:
+        # Without O_CREAT first, to know whether the file is new: its folder must be synced then.
         descriptor, is_new = os.open(path, _FLAGS), False
     except FileNotFoundError:
         atomic_write.make_folder(path.parent)
@@ -96,6 +98,7 @@ def _append(path: Path, pieces: list[memoryview]) -> None:
     finally:
         os.close(descriptor)
     if is_new:
+        # Else a power cut could lose the name of a file whose content is on disk.
         atomic_write.sync_folder(path.parent)
 
 
@@ -105,6 +108,7 @@ def _write_whole(descriptor: int, path: Path, pieces: list[memoryview]) -> None:
         while pieces:
             atomic_write.before_step(Step.WRITE, path)
             check_held()
+            # One call for many pieces: joining them first would copy the rows of a video.
             written = os.writev(descriptor, pieces[:_PIECES_AT_ONCE])
             while pieces and written >= pieces[0].nbytes:
                 written -= pieces.pop(0).nbytes

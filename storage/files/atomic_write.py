@@ -153,6 +153,7 @@ class _Draft:
         check_held()  # first, so that a renamed data root is not made anew
         make_folder(self.path.parent)
         before_step(Step.OPEN, self.path)
+        # O_EXCL and O_NOFOLLOW: never write through a link or into a file of another process.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         sha = hashlib.sha256()
         with os.fdopen(os.open(self.temporary, flags, 0o666), "wb", buffering=0) as file:
@@ -185,6 +186,7 @@ class _Draft:
 
     def _verify_and_sync(self) -> None:
         before_step(Step.VERIFY, self.path)
+        # Read back before it gets its name, so that no fault of memory or file system is published.
         if size_and_sha256(self.temporary) != (self.size_bytes, self.sha256):
             raise IntegrityError(
                 self.path, "what was read back is not what was written; nothing was published"
@@ -246,6 +248,7 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     before_step(Step.FOLDER, folder)
     check_held()
+    # Another process may have made it since.
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
 

@@ -83,6 +83,7 @@ def read_checksums(path: Path, sha256: str) -> BlockChecksums:
         raw = path.read_bytes()
     except OSError as error:
         raise IntegrityError(path, f"cannot be read: {error.strerror or error}") from error
+    # The checksums are only as good as this file: the manifest vouches for it.
     if hashlib.sha256(raw).hexdigest() != sha256:
         raise IntegrityError(path, "was altered: its sha256 is not what its manifest says")
     try:
@@ -127,6 +128,7 @@ class CheckedReads:
             return
         if end > self._size_bytes:
             raise IntegrityError(self._path, f"has {self._size_bytes:,} bytes, asked for {end:,}")
+        # In spans that fit the cache. Block by block the many calls take twice as long.
         for block in range(first, last + 1, self._span_blocks):
             stop_block = min(block + self._span_blocks, last + 1)
             low = max(offset, block * self._block_bytes)

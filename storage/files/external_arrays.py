@@ -30,6 +30,7 @@ def read_arrays(path: Path) -> Iterator[tuple[str, Array]]:
     """
     try:
         if path.suffix == ".npy":
+            # A memory map: its shape is checked before its bytes are read.
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             yield path.stem, _checked(path, path.stem, array)
         else:

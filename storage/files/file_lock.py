@@ -68,6 +68,7 @@ def lease(
         LeaseLost: another process took it over while the block ran.
         SystemicFault: the disk fails.
     """
+    # The nonce makes two leases of one process different.
     mine = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -313,6 +314,7 @@ def _take_over(path: Path, mine: LeaseHolder, stale: LeaseSnapshot) -> int | Non
     # again once it has the claim. So one of many takers wins, and a slow one cannot remove the
     # winner's new lease.
     with claim(path.with_name(f"{path.name}.{stale.tag}")) as is_ours:
+        # Its holder may have come back, or another taker was faster.
         if read_lease(path) != stale:
             return None
         descriptor = _replace(path, mine)

@@ -93,6 +93,7 @@ def file_image(attributes: Attributes, arrays: Mapping[str, ArrayToWrite]) -> by
     # Never on disk, but libhdf5 refuses a name that another thread has open.
     name_in_memory = f"image {next(_IMAGE_NUMBERS)}"
     with h5py.File(
+        # The core driver keeps the whole file in memory.
         name_in_memory,
         "w",
         driver="core",
@@ -281,6 +282,7 @@ def _extents(
                 path, f"{group.name} holds {name!r}, which is a link to somewhere else"
             )
         item = group[name]
+        # Only groups, plain arrays and hard links exist in our format.
         if isinstance(item, h5py.Group):
             _refuse_attributes(path, item)
             yield from _extents(path, item, size_bytes, depth + 1)

@@ -146,6 +146,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Raise the counter, and wait until other machines can see it. Raises OSError."""
         self._count += 1
+        # Of fixed length, so that it is overwritten in place and in one call.
         beats = f"{self._count:012d}.{secrets.token_hex(4)}"
         # If the next lines fail, the file may have either value.
         self._written.add(beats)
@@ -185,6 +186,7 @@ class LeaseWatcher:
         if before is None or before.seen != seen:
             self._watched[path] = _Watched(seen, now)
             return 0.0
+        # A watcher that slept (a closed laptop) must not count that time.
         before.unchanged_seconds += min(now - before.looked_at, LONGEST_GAP_SECONDS)
         before.looked_at = now
         return before.unchanged_seconds

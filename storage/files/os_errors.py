@@ -26,6 +26,7 @@ def disk_fault(error: OSError, path: Path, size_bytes: int = 0) -> SystemicFault
 
 def _free_bytes(folder: Path) -> int:
     try:
+        # f_bavail, not f_bfree: without the blocks that are reserved for root.
         system = os.statvfs(folder)
     except OSError:
         return 0

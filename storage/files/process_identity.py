@@ -90,6 +90,7 @@ def current_process() -> Owner:
 
 @lru_cache(maxsize=2)
 def _owner_of(pid: int) -> Owner:
+    # Differs after every boot, also where pids and start times repeat.
     boot_id = _text(Path("/proc/sys/kernel/random/boot_id"))
     boot_tag = _tag(boot_id) if boot_id else _UNKNOWN_TAG
     state = _state_and_start(pid)

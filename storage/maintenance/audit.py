@@ -132,6 +132,7 @@ def audit_variant(layout: VariantLayout, catalog: Catalog, *, deep: bool) -> Var
     known_ids: set[str] = set()
     counts: Counter[State] = Counter()
     processors: dict[str, list[int]] = {}
+    # Also shards that the catalog does not have: they may be left of another one.
     shards = {*range(catalog.shard_count), *_shards_on_disk(layout), *lost_shards(layout)}
     for shard in sorted(shards):
         manifest, shard_findings = audit_shard(layout, catalog, shard, deep=deep)

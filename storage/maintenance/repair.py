@@ -58,6 +58,7 @@ def repair(folder: Path, *, deep: bool, notify: Notify | None = None) -> list[st
     layout = Layout(folder.absolute().parent, folder.absolute().name)
     report: list[str] = []
     for variant in variant_layouts(folder):
+        # In a renamed folder every part would look like another variant's, and be set aside.
         original_name = _original_name(variant)
         if original_name is None:
             report += _repair_variant(layout, variant, catalog, deep=deep, notify=notify)

@@ -66,6 +66,7 @@ def seal_part(layout: VariantLayout, part: PartRecord) -> PartRecord:
                 yield piece
 
     try:
+        # One pass over the file feeds both checksums.
         checksums = checksums_of(pieces())  # of the same bytes whose sha256 is compared
     except OSError as error:
         raise IntegrityError(path, f"cannot be read: {error.strerror or error}") from error

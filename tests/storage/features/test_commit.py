@@ -345,7 +345,7 @@ def _change(path: str, value: JSON) -> Callable[[dict[str, JSON]], None]:
         (
             "time_origin",
             "noon",
-            "times count from 'noon'; this release knows container_start, stream_clock",
+            "times count from 'noon'; this release reads container_start, stream_clock",
         ),
         ("time_origin", None, "field 'time_origin' of the manifest is None"),
         ("more", 1, "the manifest has unknown fields: more"),
