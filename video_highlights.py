@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("pipeline", "how far the builds of a catalog are"),
     "rebase": ("pipeline", "convert times of format version 1"),
     "bench": ("pipeline", "measure decoders and networks on this machine"),
+    "golden": ("pipeline", "write the golden outputs of an extractor"),
     "forecast": ("pipeline", "what a catalog will take, from what a part took"),
     "fit": ("trainer", "train a recipe on a catalog's features"),
     "score": ("trainer", "score a split with a trained network"),

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.cli import bench, doctor, forecast, rebase, status, verify, weights
+from pipeline.cli import bench, doctor, forecast, golden, rebase, status, verify, weights
 from pipeline.cli.exit_codes import UNFIT, WRONG_USE
 from storage.base.errors import HighlightsError, SettingsError
 from storage.commands import run_and_exit
@@ -48,6 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "rebase", help="bring times of format version 1 over to players' seconds"
         )
+    )
+    golden.add_options(
+        commands.add_parser("golden", help="write the golden outputs of an extractor")
     )
     status.add_options(commands.add_parser("status", help="how far the builds of a catalog are"))
     bench.add_options(commands.add_parser("bench", help="what this machine decodes and computes"))

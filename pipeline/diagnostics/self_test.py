@@ -15,6 +15,7 @@ from pathlib import Path
 from models.extractors.base.contract import ExtractorSpec
 from models.extractors.base.precision import PARITY, Numerics
 from models.extractors.golden import golden_outputs
+from models.extractors.registry import EXTRACTORS
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.extraction.provenance import library_versions
 from storage.base.errors import SystemicFault
@@ -34,6 +35,9 @@ def run_self_test(
     by how far its outputs are off. Raises SystemicFault, with every array that differs.
     """
     environment = environment_of(device) | {"numerics_version": spec.numerics_version}
+    plugin = EXTRACTORS.plugins.get(spec.name)
+    if plugin is not None:
+        environment["plugin"] = to_json_value(plugin)
     _run_once(
         spec,
         environment,
@@ -65,7 +69,7 @@ def _run_once(
     try:
         differing = list(faults())
     except golden_outputs.GoldenMissing as error:
-        advice = "run tests/models/goldens/make_goldens.py and look at what changed"
+        advice = f"run `python -m pipeline golden {spec.name}` and look at what changed"
         raise SystemicFault(f"{error}: {advice}") from error
     if differing:
         lines = "\n  ".join(differing)
@@ -73,8 +77,8 @@ def _run_once(
             f"{spec.name} does not give its known numbers here, so nothing was extracted:\n"
             f"  {lines}\n"
             f"The environment: {environment}. If the code was changed on purpose, raise its "
-            "numerics_version and run tests/models/goldens/make_goldens.py; otherwise install what "
-            "requirements.lock names."
+            f"numerics_version and run `python -m pipeline golden {spec.name}`; otherwise install "
+            "what requirements.lock names."
         )
     # Written last: a test that is interrupted runs again.
     publish(
@@ -97,7 +101,7 @@ def code_digest() -> str:
     """12 hex digits, a hash of all code and known outputs in `models`."""
     sha = hashlib.sha256()
     # The known outputs count as code: after a change of them the test must run again.
-    for path in sorted([*_MODELS.rglob("*.py"), golden_outputs.GOLDENS_FILE]):
+    for path in sorted([*_MODELS.rglob("*.py"), *_MODELS.rglob("*.golden.json")]):
         sha.update(f"{path.relative_to(_MODELS).as_posix()}\0".encode())
         sha.update(hashlib.sha256(path.read_bytes()).digest())
     return sha.hexdigest()[:12]

@@ -10,7 +10,7 @@ Letters in shapes: L frames of a window, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,6 +82,18 @@ def accepts_planes(extractor: Extractor) -> bool:
 
 
 @dataclass(frozen=True)
+class GoldenCase:
+    """How an extractor's golden outputs are made and compared."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings, other than the defaults, that make the test cheaper or more thorough."""
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    """Array → share of its norm that rounding may change, where that is more than 1e-4."""
+    resize_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings for which the synthetic clip must be resized, to test `resize = fast`."""
+
+
+@dataclass(frozen=True)
 class ExtractorSpec:
     """One row of the registry: all that the pipeline must know before it builds a network."""
 
@@ -109,3 +121,4 @@ class ExtractorSpec:
     """settings → the fields that name a file. The fingerprint holds the file's sha256, not its
     path.
     """
+    golden: GoldenCase = field(default=GoldenCase(), compare=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec
+from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, GoldenCase
 from models.extractors.base.sampling import ConsecutiveFrames, FramesOfSegments, Sampling
 from models.extractors.c3d.settings import (
     ARRAYS,
@@ -49,4 +49,5 @@ SPEC = ExtractorSpec(
     needs_weights=True,
     windows_on_gpu=64,
     files=_files,
+    golden=GoldenCase(settings={"arrays": ("pool5", "fc6", "fc7")}),
 )

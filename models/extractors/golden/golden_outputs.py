@@ -1,12 +1,14 @@
 """Golden outputs: what each extractor gives for one synthetic clip, with seeded weights.
 
-The numbers are in `goldens.json`, written by `tests/models/goldens/make_goldens.py`. The self-test
-(`pipeline.diagnostics.self_test`) compares a machine's outputs with them.
+The numbers are in a file beside each extractor's settings, such as `c3d/c3d.golden.json`, written by
+`python -m pipeline golden NAME`. The self-test (`pipeline.diagnostics.self_test`) compares a machine's
+outputs with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -28,7 +30,6 @@ from models.extractors.base.sampling import (
 )
 from models.extractors.golden.output_error import Rows, output_errors
 
-GOLDENS_FILE = Path(__file__).with_name("goldens.json")
 WEIGHTS = "random:0"
 HEIGHT, WIDTH = 180, 320
 PROJECTIONS = 8
@@ -36,23 +37,6 @@ TOLERANCE = 1e-4
 """Share of an array's norm. Rounding differs by about 1e-6 between processors; a swapped channel,
 a missing division or a shifted crop changes more than 1e-2.
 """
-TOLERANCES = {"frames.jpeg": 1e-2, "keypoint_rcnn.joint_features": 5e-3, "tased.saliency": 1e-3}
-"""Arrays that rounding changes more.
-
-JPEG decoders differ by a step of 255. Keypoint features are read at a keypoint, and move with it.
-Unpooled saliency amplifies rounding: noise of 1e-7 in every convolution, two threads and float64
-each change it by 8e-5; two frames in the wrong order, or a mean that is off by 4 of 255, by 2e-2.
-"""
-
-GOLDEN_SETTINGS: dict[str, dict[str, Any]] = {
-    "c3d": {"arrays": ("pool5", "fc6", "fc7")},
-    "keypoint_rcnn": {"min_size_pixels": 224, "max_size_pixels": 416, "max_persons": 2},
-    "tased": {"block_pixels": 8},
-    "yolov5": {"arrays": ("p3", "p4", "p5", "detections"), "size": "n", "input_pixels": 320},
-}
-"""Extractor → settings, other than its defaults, that make the test cheaper or more thorough."""
-RESIZE_SETTINGS: dict[str, dict[str, Any]] = {"yolov5": {"input_pixels": 256}}
-"""Extractor → settings for which the synthetic clip must be resized, to test `resize = fast`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class GoldenOutput:
 
 
 class GoldenMissing(LookupError):
-    """`goldens.json` has no numbers for an extractor's present numerics version and settings."""
+    """There are no numbers for an extractor's present numerics version and settings."""
 
 
 def synthetic_clip(length_frames: int) -> list[Frame]:
@@ -91,8 +75,8 @@ def window_frames(sampling: Sampling) -> int:
 
 
 def golden_settings(spec: ExtractorSpec, **others: Any) -> Any:
-    """The settings of the golden outputs: defaults, then `GOLDEN_SETTINGS`, then `others`."""
-    return spec.settings_type(**{**GOLDEN_SETTINGS.get(spec.name, {}), **others})
+    """The settings of the golden outputs: defaults, then those of the spec, then `others`."""
+    return spec.settings_type(**{**spec.golden.settings, **others})
 
 
 def _compute_rows(spec: ExtractorSpec, device: str, **others: Any) -> Rows:
@@ -115,7 +99,7 @@ def precision_violations(spec: ExtractorSpec, device: str, numerics: Numerics) -
 
     The reference is computed on the same device with fp32 and parity.
     """
-    others = RESIZE_SETTINGS.get(spec.name, {})
+    others = spec.golden.resize_settings
     reference = _compute_rows(spec, device, **others)
     found = _compute_rows(
         spec, device, **others, precision=numerics.precision, resize=numerics.resize
@@ -157,7 +141,7 @@ def _decode_jpeg(data: NDArray[Any]) -> NDArray[Any]:
 
 
 def golden_entry(spec: ExtractorSpec, outputs: Mapping[str, GoldenOutput]) -> dict[str, Any]:
-    """The entry of one extractor in `goldens.json`."""
+    """The content of an extractor's golden file."""
     arrays = {name: dataclasses.asdict(output) for name, output in outputs.items()}
     settings = dataclasses.asdict(golden_settings(spec))
     # Golden outputs are always those of the default precision and resize.
@@ -166,20 +150,41 @@ def golden_entry(spec: ExtractorSpec, outputs: Mapping[str, GoldenOutput]) -> di
     return {"numerics_version": spec.numerics_version, "settings": settings, "arrays": arrays}
 
 
+def golden_file(spec: ExtractorSpec) -> Path:
+    """Where an extractor's golden outputs are kept: beside the module with its settings."""
+    module = Path(inspect.getfile(spec.settings_type))
+    return module.with_name(f"{spec.name}.golden.json")
+
+
+def write_golden_file(spec: ExtractorSpec) -> Path:
+    """Compute an extractor's golden outputs on this CPU and write them; returns the file.
+
+    Raises ValueError if an array is all zeros, since it would prove nothing.
+    """
+    outputs = compute_golden_outputs(spec, "cpu")
+    empty = [name for name, output in outputs.items() if not output.norm]
+    if empty:
+        raise ValueError(f"{spec.name}: {', '.join(empty)} is all zeros, which proves nothing")
+    path = golden_file(spec)
+    entry = golden_entry(spec, outputs)
+    path.write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
+    return path
+
+
 def known_outputs(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
     """The committed golden outputs of an extractor.
 
     Raises GoldenMissing if there are none, or only those of other numerics or settings.
     """
-    entry = json.loads(GOLDENS_FILE.read_text()).get(spec.name)
-    if entry is None:
-        raise GoldenMissing(f"{GOLDENS_FILE.name} has no numbers for {spec.name}")
+    path = golden_file(spec)
+    if not path.is_file():
+        raise GoldenMissing(f"{spec.name} has no golden file {path.name}")
+    entry = json.loads(path.read_text())
     present = json.loads(json.dumps(golden_entry(spec, {})))
     for key in ("numerics_version", "settings"):
         if entry[key] != present[key]:
             raise GoldenMissing(
-                f"{GOLDENS_FILE.name} has {spec.name} with {key} {entry[key]}, "
-                f"the code has {present[key]}"
+                f"{path.name} was made with {key} {entry[key]}, the code has {present[key]}"
             )
     return {
         name: GoldenOutput(tuple(array["shape"]), array["norm"], tuple(array["projections"]))
@@ -193,16 +198,18 @@ def golden_differences(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -
     if expected.keys() != found.keys():
         yield f"{spec.name} gives {', '.join(found)}, known are {', '.join(expected)}"
     for name in expected.keys() & found.keys():
-        difference = _difference(f"{spec.name}.{name}", expected[name], found[name])
+        tolerance = spec.golden.tolerances.get(name, TOLERANCE)
+        difference = _difference(
+            f"{spec.name}.{name}", expected[name], found[name], tolerance=tolerance
+        )
         if difference:
             yield difference
 
 
-def _difference(name: str, expected: GoldenOutput, found: GoldenOutput) -> str:
+def _difference(name: str, expected: GoldenOutput, found: GoldenOutput, *, tolerance: float) -> str:
     """How `found` differs, in a sentence; empty if it is within the tolerance."""
     if expected.shape != found.shape:
         return f"{name} has the shape {found.shape}, known is {expected.shape}"
-    tolerance = TOLERANCES.get(name, TOLERANCE)
     error = golden_error(expected, found)
     if error <= tolerance:  # false for NaN
         return ""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame
+from models.extractors.base.contract import ArraySpec, ExtractorSpec, Frame, GoldenCase
 from models.extractors.base.sampling import EveryFrame, FramesAtRate, Sampling
 from models.validation import at_least, between
 
@@ -82,4 +82,6 @@ SPEC = ExtractorSpec(
     sampling=_sampling,
     build=_build,
     needs_weights=False,
+    # JPEG decoders differ by a step of 255.
+    golden=GoldenCase(tolerances={"jpeg": 1e-2}),
 )

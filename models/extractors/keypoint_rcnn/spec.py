@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec
+from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, GoldenCase
 from models.extractors.base.sampling import EveryFrame, FramesAtRate, Sampling
 from models.extractors.keypoint_rcnn.settings import ARRAYS, KeypointRCNNSettings
 
@@ -35,4 +35,9 @@ SPEC = ExtractorSpec(
     build=_build,
     needs_weights=True,
     windows_on_gpu=8,
+    golden=GoldenCase(
+        settings={"min_size_pixels": 224, "max_size_pixels": 416, "max_persons": 2},
+        # Features are read at a keypoint, and move with it.
+        tolerances={"joint_features": 5e-3},
+    ),
 )

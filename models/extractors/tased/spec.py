@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec
+from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, GoldenCase
 from models.extractors.base.sampling import FramesAtRateWithHistory, Sampling
 from models.extractors.tased.settings import CLIP_FRAMES, MAP_HEIGHT, MAP_WIDTH, TasedSettings
 
@@ -36,4 +36,8 @@ SPEC = ExtractorSpec(
     build=_build,
     needs_weights=True,
     windows_on_gpu=16,
+    # Unpooled saliency amplifies rounding: noise of 1e-7 in every convolution, two threads and
+    # float64 each change it by 8e-5; two frames in the wrong order, or a mean that is off by 4 of
+    # 255, by 2e-2.
+    golden=GoldenCase(settings={"block_pixels": 8}, tolerances={"saliency": 1e-3}),
 )

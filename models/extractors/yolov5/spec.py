@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec
+from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, GoldenCase
 from models.extractors.base.sampling import EveryFrame, FramesAtRate, Sampling
 from models.extractors.yolov5.settings import DETECTIONS, MAPS, SIZES, YOLOv5Settings
 
@@ -43,4 +43,12 @@ SPEC = ExtractorSpec(
     build=_build,
     needs_weights=True,
     windows_on_gpu=64,
+    golden=GoldenCase(
+        settings={
+            "arrays": ("p3", "p4", "p5", "detections"),
+            "size": "n",
+            "input_pixels": 320,
+        },
+        resize_settings={"input_pixels": 256},
+    ),
 )
