@@ -155,7 +155,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.files",
     },
     "pipeline.cli": {
+        "models",
         "models.extractors",
+        "models.extractors.golden",
         "models.weights",
         "pipeline.child_processes",
         "pipeline.decoding",
