@@ -52,9 +52,10 @@ from storage.features.manifest_file import write_manifest
 from storage.features.store import FeatureStore
 from storage.files.atomic_write import publish
 from storage.maintenance.audit import audit
-from tasks import build_catalog, features
+from tasks import features
 from tasks.config.exit_codes import RunIncomplete
-from tasks.config.settings import Settings, load
+from tasks.config.settings import Settings, load_settings
+from tasks.execution import catalogs
 from tasks.execution.extract_shard import shard_job
 from tasks.reporting import run_report
 
@@ -237,7 +238,7 @@ def floor(folder: Path, *, synced: bool) -> tuple[float, float]:
 
 def build(settings: Settings, decoder: NoDecoder) -> None:
     """Every shard that is not complete."""
-    catalog = build_catalog.catalog_of(settings)
+    catalog = catalogs.load_catalog(settings.layout)
     for shard in range(catalog.shard_count):
         job = shard_job(settings, catalog, shard)
         spec = replace(job.variants[0].spec, build=lambda *_: NoExtractor())
@@ -261,13 +262,13 @@ def each_shard(settings: Settings, work: Callable[..., Any]) -> None:
     """`work(layout of the variant, shard)` for every shard."""
     variant = settings.variants[0]
     layout = settings.layout.variant(variant.name, variant.fingerprint())
-    for shard in range(build_catalog.catalog_of(settings).shard_count):
+    for shard in range(catalogs.load_catalog(settings.layout).shard_count):
         work(layout, shard)
 
 
 def make_up(settings: Settings, decoder: NoDecoder) -> None:
     """The sidecars that `build` leaves, without any part: for what only reads accounts."""
-    catalog = build_catalog.catalog_of(settings)
+    catalog = catalogs.load_catalog(settings.layout)
     for shard in range(catalog.shard_count):
         job = shard_job(settings, catalog, shard)
         layout = job.variant_layout(job.variants[0])
@@ -301,7 +302,7 @@ def _made_up_entry(video_id: str, decoder: NoDecoder, part: str) -> ManifestEntr
 def account(settings: Settings) -> None:
     """What a run prints at its end, unseen."""
     with contextlib.suppress(RunIncomplete), contextlib.redirect_stdout(io.StringIO()):
-        run_report.account(settings, range(_shards(settings)), "simulation")
+        run_report.report_run(settings, range(_shards(settings)), "simulation")
 
 
 def opened(folder: Path) -> None:
@@ -356,11 +357,11 @@ def main() -> None:
     for section, fields in sections.items():
         for key, value in fields.items():
             get_config().set(section, key, value)
-    settings = load("phd2")
+    settings = load_settings("phd2")
     stage, decoder = Stages(chosen.videos), NoDecoder(seconds, chosen.row_seconds)
-    stage("catalog: annotations to tables", lambda: build_catalog.build_catalog(settings))
-    build_catalog._read.cache_clear()
-    stage("catalog: read", lambda: build_catalog.catalog_of(settings))
+    stage("catalog: annotations to tables", lambda: catalogs.build_catalog(settings))
+    catalogs._read.cache_clear()
+    stage("catalog: read", lambda: catalogs.load_catalog(settings.layout))
     (stages_of_accounts if chosen.accounts_only else stages_of_a_build)(stage, settings, decoder)
     stage("account again", lambda: account(settings))
     stage("store opened", lambda: opened(settings.layout.folder))
@@ -402,7 +403,7 @@ def stages_of_a_build(stage: Stages, settings: Settings, decoder: NoDecoder) -> 
     )
     stage(
         "retry: what is to do",
-        lambda: features.videos_to_do(settings, tuple(range(_shards(settings)))),
+        lambda: features.unfinished_videos(settings, tuple(range(_shards(settings)))),
     )
     stage("retry: done", lambda: build(settings, decoder))
     stage(
@@ -414,7 +415,7 @@ def stages_of_a_build(stage: Stages, settings: Settings, decoder: NoDecoder) -> 
 
 
 def _shards(settings: Settings) -> int:
-    return build_catalog.catalog_of(settings).shard_count
+    return catalogs.load_catalog(settings.layout).shard_count
 
 
 if __name__ == "__main__":

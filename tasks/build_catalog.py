@@ -1,4 +1,4 @@
-"""From published annotation files, or the sample's generator, to a catalog."""
+"""`BuildCatalog`: makes a catalog from published annotation files, or generates a sample."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ from typing import Any
 
 import luigi
 
-from tasks.config.exit_codes import before_anything_starts
-from tasks.config.settings import load
+from tasks.config.exit_codes import check_before_start
+from tasks.config.settings import load_settings
 from tasks.execution.catalogs import build_catalog, is_current
-from tasks.execution.shutdown import ORDERS_TO_US
+from tasks.execution.shutdown import SHUTDOWN
 
 
 class BuildCatalog(luigi.Task):
-    """The catalog of a dataset: videos, users, links, annotations and shards, before any video is
-    fetched.
+    """Builds the catalog of a dataset: its videos, users, links, annotations and shards.
+
+    No video is downloaded.
     """
 
     catalog = luigi.Parameter()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        before_anything_starts(lambda: load(self.catalog))
+        check_before_start(lambda: load_settings(self.catalog))
 
     def complete(self) -> bool:
-        """Whether the kept catalog is whole and was made from the annotations that are configured
-        now.
-        """
-        return is_current(load(self.catalog))
+        """Whether the catalog is whole, and made from the annotations that are configured now."""
+        return is_current(load_settings(self.catalog))
 
     def run(self) -> None:
-        """Fetch or draw the sources, keep them as they are, read them, write the catalog."""
-        with ORDERS_TO_US.drop_at_once():
-            build_catalog(load(self.catalog))
+        """Fetch or generate the annotation files, save them, parse them, write the catalog."""
+        with SHUTDOWN.interruptible():
+            build_catalog(load_settings(self.catalog))

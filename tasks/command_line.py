@@ -1,10 +1,9 @@
-"""What a person typed after `luigi --module tasks`, checked before Luigi acts on it: wrong use is
-told and ends with 2.
+"""Checks the command line of `luigi --module tasks` before Luigi acts on it.
 
-Luigi answers a misspelt task, a missing option and an unreadable value with tracebacks. It imports
-`tasks` while it reads the command line, and asks for help to be shown right afterwards: there
-`install` steps in. What lies in settings files is checked in `tasks.config.settings`, unless it is
-a setting of Luigi's own.
+Luigi prints a traceback for a misspelt task, a missing option or an unreadable value. Here each of
+them gets a sentence, and the process ends with exit code 2. Luigi imports `tasks` while it reads
+the command line, and calls a function for `--help` right afterwards; that function is replaced.
+Settings files are checked in `tasks.config.settings`, except for Luigi's own settings.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import luigi
 from luigi.cmdline_parser import CmdlineParser
@@ -24,130 +23,141 @@ from luigi.task_register import Register, TaskClassException
 from storage.base.errors import SettingsError
 from tasks.config.exit_codes import Exit
 from tasks.config.luigi_sections import SECTIONS
-from tasks.config.luigi_values import unreadable, value_faults
+from tasks.config.luigi_values import parse_faults, value_faults
 
 FaultsOf = Callable[[str], Sequence[str]]
-"""Name of a catalog → everything wrong with its settings."""
+"""Name of a catalog → all faults of its settings."""
+HELP_CHECK = "_possibly_exit_with_help"
+"""Luigi's function that is called between reading and using the command line."""
 
 
 class CheckedParser(argparse.ArgumentParser):
-    """Luigi's parser, which tells everything that is wrong at once."""
+    """Luigi's parser, which reports all faults at once."""
 
     task: type[luigi.Task]
     settings_faults: FaultsOf
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The options as typed. Ends the process with exit code 2, if they cannot be used."""
+        """The options as typed. Ends the process with exit code 2 if there are faults."""
         known, others = self.parse_known_args(args, namespace)
         given = vars(known)
         faults = [*self._unknown(others), *_luigi_faults(given), *_task_faults(self.task, given)]
         if faults:
-            with _as_if_accepted(known):
+            with _parsed_options(known):
                 faults += self.settings_faults(given.get("catalog") or "sample")
-            refuse(faults)
+            exit_with_faults(faults)
         return known
 
     def error(self, message: str) -> Any:
         """An option without its value, or an abbreviation of several options."""
-        refuse([message])
+        exit_with_faults([message])
 
     def _unknown(self, words: Sequence[str]) -> Iterator[str]:
-        names = [name for action in self._actions for name in action.option_strings]
-        value_of_unknown = False
+        """A sentence for each word that Luigi's parser did not recognize."""
+        is_value_of_unknown = False
         for word in words:
-            option = word.partition("=")[0]
-            if word.startswith("--"):
-                near = difflib.get_close_matches(option, names, n=3, cutoff=0.75)
-                yield f"there is no option {option}" + (
-                    f"; near are {', '.join(near)}" if near else ""
+            is_option = word.startswith("--")
+            if is_option:
+                yield self._unknown_option(word.partition("=")[0])
+            elif not is_value_of_unknown:
+                yield (
+                    f"{word!r} is neither an option nor the value of one; a command names one task"
                 )
-            elif not value_of_unknown:
-                yield f"{word!r} is neither an option nor the value of one; a command names one task"
-            value_of_unknown = word.startswith("--") and "=" not in word
+            is_value_of_unknown = is_option and "=" not in word
+
+    def _unknown_option(self, option: str) -> str:
+        names = [name for action in self._actions for name in action.option_strings]
+        near = difflib.get_close_matches(option, names, n=3, cutoff=0.75)
+        hint = f"; near are {', '.join(near)}" if near else ""
+        return f"there is no option {option}{hint}"
 
 
-def install(settings_faults: FaultsOf) -> None:
-    """Check every command line that Luigi reads from now on, the one being read among them."""
-    shown_help: Callable[[Any, Any], None] = CmdlineParser._possibly_exit_with_help
+def install_command_line_checks(settings_faults: FaultsOf) -> None:
+    """Check every command line that Luigi reads from now on, including the present one."""
+    exit_with_help: Callable[[Any, Any], None] = getattr(CmdlineParser, HELP_CHECK)
 
     def check(parser: argparse.ArgumentParser, known: argparse.Namespace) -> None:
-        shown_help(parser, known)
+        exit_with_help(parser, known)
         checked = cast(CheckedParser, parser)
-        checked.task, checked.settings_faults = _named(known.root_task), settings_faults
+        checked.task = _task_class(known.root_task)
+        checked.settings_faults = settings_faults
+        # Luigi made the parser already; with another class, its next call ends up in ours.
         checked.__class__ = CheckedParser
 
-    setattr(CmdlineParser, "_possibly_exit_with_help", staticmethod(check))  # noqa: B010  mypy: it is a method
+    setattr(CmdlineParser, HELP_CHECK, staticmethod(check))
 
 
-def refuse(faults: Sequence[str]) -> None:
-    """Tell and end."""
+def exit_with_faults(faults: Sequence[str]) -> NoReturn:
+    """Print all faults, each once, and end the process with exit code 2."""
     sys.stderr.write(f"{SettingsError(tuple(dict.fromkeys(faults)))}\n")
     raise SystemExit(Exit.SETTINGS)
 
 
-def _named(name: str | None) -> type[luigi.Task]:
-    tasks = sorted(one for one in Register.task_names() if _is_task(one))
+def _task_class(name: str | None) -> type[luigi.Task]:
+    """The task of this name. Ends the process if there is no such task."""
+    tasks = sorted(candidate for candidate in Register.task_names() if _is_task(candidate))
     if name in tasks:
         task: type[luigi.Task] = Register.get_task_cls(name)
         return task
     near = difflib.get_close_matches(name or "", tasks, n=3)
     hint = f"near are {', '.join(near)}" if near else f"tasks are {', '.join(tasks)}"
-    refuse([f"there is no task {name}; {hint}" if name else f"no task is named; {hint}"])
-    raise AssertionError
+    problem = f"there is no task {name}" if name else "no task is named"
+    exit_with_faults([f"{problem}; {hint}"])
 
 
 def _is_task(name: str) -> bool:
+    """Whether a person may name it: not a section of settings, and not a class of Luigi's own."""
     try:
         kind = Register.get_task_cls(name)
     except TaskClassException:
         return False
-    return not (
-        issubclass(kind, luigi.Config)
-        or kind.__module__.startswith("luigi")
-        or name.startswith("_")
-    )
+    is_luigis = kind.__module__.startswith("luigi")
+    is_private = name.startswith("_")
+    return not (is_luigis or is_private or issubclass(kind, luigi.Config))
 
 
 def _luigi_faults(given: Mapping[str, Any]) -> Iterator[str]:
-    """Values of Luigi's own settings and of tasks, in files and on the command line; others are
-    read by `load`.
+    """Unreadable values of tasks and of Luigi's own settings, in files and on the command line.
+
+    `load_settings` reads the others.
     """
+    config = get_config()
     for section, is_bare, key, parameter in Register.get_all_params():
         if section in SECTIONS:
             continue
-        if given.get(f"{section}_{key}") or get_config().has_option(section, key):
+        is_on_command_line = given.get(f"{section}_{key}")
+        if is_on_command_line or config.has_option(section, key):
             prefix = "--" if is_bare else None
             yield from value_faults(section, {key: parameter}, given=given, options=prefix)
         older = parameter._config_path  # such as [core] default_scheduler_port
-        if older and get_config().has_option(older["section"], older["name"]):
-            yield from value_faults(
-                older["section"], {older["name"].replace("-", "_"): parameter}, given={}
-            )
+        if older and config.has_option(older["section"], older["name"]):
+            older_key = older["name"].replace("-", "_")
+            yield from value_faults(older["section"], {older_key: parameter}, given={})
 
 
 def _task_faults(task: type[luigi.Task], given: Mapping[str, Any]) -> Iterator[str]:
-    """Options of the task itself: each that it cannot do without, and each with a value that it
-    cannot read.
-    """
+    """Options of the task itself that are missing or have an unreadable value."""
+    family = task.task_family
     for key, parameter in task.get_params():
-        option, text = "--" + key.replace("_", "-"), given.get(key)
-        elsewhere = given.get(f"{task.task_family}_{key}") or get_config().has_option(
-            task.task_family, key
-        )
+        option = "--" + key.replace("_", "-")
+        text = given.get(key)
         if text:
-            yield from unreadable(option, parameter, text)
-        elif not elsewhere and not parameter.has_task_value(task.task_family, key):
+            yield from parse_faults(option, parameter, text)
+            continue
+        is_set_elsewhere = given.get(f"{family}_{key}") or get_config().has_option(family, key)
+        if not is_set_elsewhere and not parameter.has_task_value(family, key):
             meaning = f": {parameter.description}" if parameter.description else ""
             yield f"{task.__name__} needs {option}{meaning}"
 
 
 @contextmanager
-def _as_if_accepted(known: argparse.Namespace) -> Iterator[None]:
-    """Inside, settings are read with these options, though Luigi will never be handed them."""
+def _parsed_options(known: argparse.Namespace) -> Iterator[None]:
+    """Inside, settings are read with these options, although Luigi does not have them yet."""
     parser = object.__new__(CmdlineParser)
     parser.known_args = known
-    before, CmdlineParser._instance = CmdlineParser._instance, parser
+    previous = CmdlineParser._instance
+    CmdlineParser._instance = parser
     try:
         yield
     finally:
-        CmdlineParser._instance = before
+        CmdlineParser._instance = previous

@@ -1,6 +1,6 @@
-"""Building feature stores: `BuildFeatures`, its named forms, and the shard task below it.
+"""Builds feature stores: `BuildFeatures`, its form for each dataset, and the tasks below it.
 
-A `run` here is wiring: settings in, one plain function called, storage has written. Luigi schedules
+Each `run` reads the settings and calls one function; the store is written below. Luigi schedules
 shards, never videos.
 """
 
@@ -10,7 +10,7 @@ import contextlib
 import re
 import types
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, System
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.video_status import REASONS, VideoStatus
+from storage.catalog.catalog import Catalog
 from storage.features.store import FeatureStore
 from storage.features.time_origin import refuse_to_extend
 from storage.files.atomic_write import publish
@@ -31,51 +32,63 @@ from tasks.build_catalog import BuildCatalog
 from tasks.config import exit_codes
 from tasks.config.cluster_settings import INLINE
 from tasks.config.luigi_sections import CommaList
-from tasks.config.settings import PHD2, SAMPLES, Settings, front_door_catalog, load
+from tasks.config.settings import PHD2, SAMPLES, Settings, front_door_catalog, load_settings
 from tasks.execution import dask_scheduler, progress
-from tasks.execution.catalogs import catalog_of
-from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
-from tasks.execution.retries import outdated_videos, request_again, request_retries
-from tasks.execution.shutdown import ORDERS_TO_US
+from tasks.execution.catalogs import load_catalog
+from tasks.execution.extract_shard import download_rate_limiter, extract_shard, shard_job
+from tasks.execution.retries import outdated_videos, request_outdated, request_retries
+from tasks.execution.shutdown import SHUTDOWN
 from tasks.reporting import run_report
 
 _RUN = uuid.uuid4().hex[:8]
 MAX_SHARDS_EVER = 1_000_000
+_SHARD_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 def check_machine(settings: Settings) -> None:
-    """Raise SystemicFault where this machine would fail for every video. The sample needs none of
-    what is checked.
+    """Raise SystemicFault if every video would fail on this machine.
+
+    A sample needs nothing that is checked here.
     """
     if settings.layout.catalog in SAMPLES:
         return
-    fatal = failed_quick_checks(settings.source, settings.layout.root, datetime.now(UTC).date())
-    if fatal:
-        told = "\n".join(str(finding) for finding in fatal)
+    today = datetime.now(UTC).date()
+    failed_checks = failed_quick_checks(settings.source, settings.layout.root, today)
+    if failed_checks:
+        listed = "\n".join(map(str, failed_checks))
         raise SystemicFault(
-            f"this machine is not fit for the run:\n{told}\n`python -m pipeline doctor` checks it all."
+            f"this machine is not fit for the run:\n{listed}\n"
+            "`python -m pipeline doctor` runs all checks."
         )
 
 
 def parse_shards(text: str, shard_count: int) -> tuple[int, ...]:
-    """`3-7, 12` → those shard numbers, sorted; empty means all. SettingsError for anything that is
-    not there.
+    """`3-7, 12` → these shard numbers, sorted; empty text means all.
+
+    Raises SettingsError for any other text, and for shards that do not exist.
     """
     chosen: set[int] = set()
-    for piece in (piece.strip() for piece in text.split(",") if piece.strip()):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", piece)
-        first = int(match[1]) if match else -1
-        last = int(match[2] or match[1]) if match else -1
-        if not 0 <= first <= last < shard_count:
-            allowed = f"numbers and ranges like 3-7,12 from 0 to {shard_count - 1}"
-            raise SettingsError((f"--shards takes {allowed}; got {piece!r}",))
-        chosen |= set(range(first, last + 1))
+    for piece in text.split(","):
+        if piece.strip():
+            chosen.update(_parse_shard_range(piece.strip(), shard_count))
     return tuple(sorted(chosen)) or tuple(range(shard_count))
 
 
+def _parse_shard_range(text: str, shard_count: int) -> range:
+    match = _SHARD_RANGE.fullmatch(text)
+    if match is not None:
+        first = int(match[1])
+        last = int(match[2] or first)
+        if first <= last < shard_count:
+            return range(first, last + 1)
+    allowed = f"numbers and ranges like 3-7,12 from 0 to {shard_count - 1}"
+    raise SettingsError((f"--shards takes {allowed}; got {text!r}",))
+
+
 class ExtractShard(luigi.Task):
-    """Every configured extractor over the videos of one shard, decoded once. Complete when every id
-    has a verdict.
+    """Runs every configured extractor over the videos of one shard, decoding each video once.
+
+    Complete when every id has a status from every extractor.
     """
 
     catalog = luigi.Parameter()
@@ -86,47 +99,55 @@ class ExtractShard(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exit_codes.before_anything_starts(lambda: refuse_other_clocks(load(self.catalog).layout))
+        exit_codes.check_before_start(
+            lambda: check_time_origins(load_settings(self.catalog).layout)
+        )
 
     def complete(self) -> bool:
-        """Whether the sidecar of every variant names every id of the shard."""
-        settings = load(self.catalog)
-        return shard_job(settings, catalog_of(settings), self.shard).is_complete()
+        """Whether the manifest of every variant has a status for every id of the shard."""
+        settings = load_settings(self.catalog)
+        return shard_job(settings, load_catalog(settings.layout), self.shard).is_complete()
 
     def run(self) -> Iterator[WaitForShard]:
-        """Fetch, decode, extract and write, here. If another process holds the shard, the other
-        shards come first.
+        """Fetch, decode, extract and write the shard in this process.
+
+        If another process holds the shard, the other shards are built first.
         """
-        settings = load(self.catalog)
+        settings = load_settings(self.catalog)
         while True:
             try:
                 self._build(settings)
             except LeaseHeld as held:
-                progress.say(
+                progress.log_line(
                     f"shard {self.shard:03d} is held by {held.owner}; the other shards come first"
                 )
-                yield WaitForShard(
-                    catalog=self.catalog, shard=self.shard, turn=uuid.uuid4().hex[:8]
-                )
+                turn = uuid.uuid4().hex[:8]
+                # Luigi pauses this task here and runs the other shards before it continues.
+                yield WaitForShard(catalog=self.catalog, shard=self.shard, turn=turn)
             else:
                 return
 
     def _build(self, settings: Settings) -> None:
-        job = shard_job(settings, catalog_of(settings), self.shard)
-        with ORDERS_TO_US.drop_at_once():
-            gate = download_gate(settings, progress.say)
-            extract_shard(settings, job, on_video=self._on_video, gate=gate, run_name=self.run_name)
+        job = shard_job(settings, load_catalog(settings.layout), self.shard)
+        with SHUTDOWN.interruptible():
+            rate_limiter = download_rate_limiter(settings, progress.log_line)
+            extract_shard(
+                settings,
+                job,
+                on_video=self._on_video,
+                rate_limiter=rate_limiter,
+                run_name=self.run_name,
+            )
 
     def _on_video(self, video_id: str, status: VideoStatus) -> None:
-        progress.PROGRESS.video(self.shard, video_id, status)
-        ORDERS_TO_US.check()
+        progress.PROGRESS.video_ended(self.shard, video_id, status)
+        SHUTDOWN.check()
 
 
 class WaitForShard(luigi.Task):
-    """Wait until the shard's lease is free, or was silent for so long that its holder is dead;
-    fails if it is at work.
+    """Waits until a shard's lease is free, or silent for so long that its holder is dead.
 
-    Luigi runs it after all shards that could be built before.
+    Fails if the holder is at work. Luigi runs this task after all shards that can be built.
     """
 
     catalog = luigi.Parameter()
@@ -134,22 +155,20 @@ class WaitForShard(luigi.Task):
     turn = luigi.Parameter(description="each wait is a task of its own")
 
     def complete(self) -> bool:
-        """Whether nobody has the shard."""
-        return not load(self.catalog).layout.lease(self.shard).exists()
+        """Whether no process holds the shard."""
+        return not load_settings(self.catalog).layout.lease(self.shard).exists()
 
     def run(self) -> None:
-        """Take the lease and let it go."""
+        """Take the lease and release it."""
         with (
-            ORDERS_TO_US.drop_at_once(),
-            lease(load(self.catalog).layout.lease(self.shard), notify=progress.say),
+            SHUTDOWN.interruptible(),
+            lease(load_settings(self.catalog).layout.lease(self.shard), notify=progress.log_line),
         ):
             pass
 
 
 class ExtractShards(luigi.Task):
-    """The same for several shards, on the workers that `[cluster]` names: one task, however many
-    shards there are.
-    """
+    """Builds several shards on the workers of `[cluster]`, as one task of Luigi."""
 
     catalog = luigi.Parameter()
     shards = CommaList(description="the numbers of the shards")
@@ -158,71 +177,70 @@ class ExtractShards(luigi.Task):
     )
 
     def complete(self) -> bool:
-        """Whether every shard is."""
-        return all(job.is_complete() for job in self._jobs(load(self.catalog)))
+        """Whether every shard is complete."""
+        return all(job.is_complete() for job in self._jobs(load_settings(self.catalog)))
 
     def run(self) -> None:
-        """Hand the shards that are not complete to Dask."""
-        settings = load(self.catalog)
-        with ORDERS_TO_US.drop_at_once():
-            left = [job for job in self._jobs(settings) if not job.is_complete()]
-            dask_scheduler.build_shards(settings, left, self.run_name)
+        """Build the incomplete shards with Dask."""
+        settings = load_settings(self.catalog)
+        with SHUTDOWN.interruptible():
+            incomplete = [job for job in self._jobs(settings) if not job.is_complete()]
+            dask_scheduler.build_shards(settings, incomplete, self.run_name)
 
     def _jobs(self, settings: Settings) -> list[ShardJob]:
-        return [shard_job(settings, catalog_of(settings), int(shard)) for shard in self.shards]
+        return [
+            shard_job(settings, load_catalog(settings.layout), int(shard)) for shard in self.shards
+        ]
 
 
 class RequestRetry(luigi.Task):
-    """Turn verdicts of the chosen reasons into requests for another try; complete once done for
-    this run.
-    """
+    """Requests another try of videos that failed for the chosen reasons, once in each run."""
 
     catalog = luigi.Parameter()
     reasons = CommaList()
-    run_name = luigi.Parameter(description="the run that asks; each run asks once")
+    run_name = luigi.Parameter(description="the run that requests; each run requests once")
 
     def complete(self) -> bool:
-        """Whether this run's requests were made."""
-        return load(self.catalog).layout.retry_marker(self.run_name).exists()
+        """Whether this run has made its requests."""
+        return load_settings(self.catalog).layout.retry_marker(self.run_name).exists()
 
     def run(self) -> None:
-        """Rewrite the sidecars; parts stay as they are."""
-        settings = load(self.catalog)
+        """Rewrite the manifests; parts stay as they are."""
+        settings = load_settings(self.catalog)
         requested = request_retries(settings, frozenset(self.reasons))
         note = readable_json({"reasons": sorted(self.reasons), "requested": requested})
         publish(settings.layout.retry_marker(self.run_name), note, replace=True)
 
 
 class LookAgain(luigi.Task):
-    """Ask again for failed videos for which the source has other files than the failures are about.
+    """Requests another try of failed videos for which the source has other files now.
 
-    Complete when there are none, or once done for this run: a file that changes all the time is
-    looked at once a run.
+    Complete when there are none, or when this run has made its requests: a file that changes all
+    the time is tried once in each run.
     """
 
     catalog = luigi.Parameter()
     shards = CommaList(description="the numbers of the shards")
-    run_name = luigi.Parameter(description="the run that asks")
+    run_name = luigi.Parameter(description="the run that requests")
 
     def complete(self) -> bool:
-        """Whether nothing is left to ask for."""
-        settings = load(self.catalog)
-        return settings.layout.recheck_marker(self.run_name).exists() or not self._outdated(
-            settings
-        )
+        """Whether nothing is left to request."""
+        settings = load_settings(self.catalog)
+        if settings.layout.recheck_marker(self.run_name).exists():
+            return True
+        return not self._outdated(settings)
 
     def run(self) -> None:
-        """Rewrite the sidecars; parts stay as they are."""
-        settings = load(self.catalog)
+        """Rewrite the manifests; parts stay as they are."""
+        settings = load_settings(self.catalog)
         videos = self._outdated(settings)
-        asked = request_again(settings, videos)
-        if asked:
-            progress.say(
-                f"{self.catalog}: {asked:,} videos have other files than their verdicts are about: done again"
+        requested = request_outdated(settings, videos)
+        if requested:
+            progress.log_line(
+                f"{self.catalog}: {requested:,} failed videos have other files now: done again"
             )
-        note = readable_json(
-            {"videos": sorted(video for of_shard in videos.values() for video in of_shard)}
-        )
+        video_ids = sorted(frozenset().union(*videos.values()))
+        note = readable_json({"videos": [*video_ids]})
         publish(settings.layout.recheck_marker(self.run_name), note, replace=True)
 
     def _outdated(self, settings: Settings) -> dict[int, frozenset[str]]:
@@ -230,10 +248,9 @@ class LookAgain(luigi.Task):
 
 
 class BuildFeatures(luigi.Task):
-    """Features of a whole catalog, or of some of its shards; ends with an account of every id.
+    """Builds features of a whole catalog or of some of its shards, and reports on every video.
 
-    Never complete by itself: running it again is how one asks for the account. What is done is not
-    done again.
+    Never complete: running it again repeats the report, but no finished work.
     """
 
     catalog = luigi.Parameter(description="which dataset: " + ", ".join(sorted(DATASETS)))
@@ -244,52 +261,53 @@ class BuildFeatures(luigi.Task):
         default=(), description="try these failure reasons again, like network,not_found; or all"
     )
     run_name = luigi.Parameter(
-        default=_RUN, significant=False, description="told apart from other runs by this"
+        default=_RUN, significant=False, description="tells this run from others"
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        exit_codes.before_anything_starts(
-            lambda: check_command(self.catalog, self.shards, self.retry)
-        )
+        exit_codes.check_before_start(lambda: check_command(self.catalog, self.shards, self.retry))
 
     def complete(self) -> bool:
-        """Always False: see the class."""
-        ORDERS_TO_US.listen()  # Luigi asks this in the process that schedules, once its own handlers are in place
+        """False: see the class."""
+        # Luigi calls this in the process that schedules, after it has set its own handlers.
+        SHUTDOWN.listen()
         return False
 
     def run(self) -> Iterator[Any]:
-        """Catalog, then retries, then what has changed, then shards, then the account."""
-        check_machine(load(self.catalog))
+        """Build the catalog, request retries, build the shards that need work, and report."""
+        check_machine(load_settings(self.catalog))
         yield BuildCatalog(catalog=self.catalog)
         if self.retry:
-            yield RequestRetry(
-                catalog=self.catalog, reasons=_reasons(self.retry), run_name=self.run_name
-            )
-        settings = load(self.catalog)
-        shards = parse_shards(self.shards, catalog_of(settings).shard_count)
+            reasons = _all_reasons(self.retry)
+            yield RequestRetry(catalog=self.catalog, reasons=reasons, run_name=self.run_name)
+        settings = load_settings(self.catalog)
+        catalog = load_catalog(settings.layout)
+        shards = parse_shards(self.shards, catalog.shard_count)
         yield LookAgain(
             catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name
         )
-        left = videos_to_do(settings, shards)
-        progress.PROGRESS.plan(lengths(settings, left))
-        if left and settings.cluster.kind == INLINE:
-            yield [
-                ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name)
-                for shard in left
-            ]
-        elif left:
-            yield ExtractShards(
-                catalog=self.catalog, shards=tuple(map(str, left)), run_name=self.run_name
-            )
+        unfinished = unfinished_videos(settings, shards)
+        if unfinished:
+            video_ids = frozenset().union(*unfinished.values())
+            progress.PROGRESS.plan(claimed_durations(catalog, video_ids))
+            yield self._shard_tasks(settings.cluster.kind, unfinished)
         progress.PROGRESS.close()
-        run_report.account(settings, shards, self.run_name)
+        run_report.report_run(settings, shards, self.run_name)
+
+    def _shard_tasks(self, cluster_kind: str, shards: Iterable[int]) -> Any:
+        """One task for each shard in this process, or one task for all shards on Dask."""
+        if cluster_kind == INLINE:
+            return [
+                ExtractShard(catalog=self.catalog, shard=shard, run_name=self.run_name)
+                for shard in shards
+            ]
+        numbers = tuple(map(str, shards))
+        return ExtractShards(catalog=self.catalog, shards=numbers, run_name=self.run_name)
 
 
 class BuildPHD2Features(BuildFeatures):
-    """Features of PHD2 from its published annotations; with none configured, of the embedded
-    sample.
-    """
+    """Builds features of PHD2; of the embedded sample if no annotations of PHD2 are configured."""
 
     catalog = luigi.Parameter(
         default="", description="leave empty: phd2, or the sample if no annotations are set"
@@ -298,14 +316,15 @@ class BuildPHD2Features(BuildFeatures):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"catalog": front_door_catalog(), **kwargs})
         if self.catalog in SAMPLES:
-            run_report.say(
-                "No PHD2 annotations are configured ([phd2] testing and training in workflows.cfg are empty): "
+            progress.print_line(
+                "No PHD2 annotations are configured "
+                "([phd2] testing and training in workflows.cfg are empty): "
                 "building the embedded sample."
             )
 
 
-def _named(catalog: str) -> type[BuildFeatures]:
-    """The task that builds one dataset and needs no `--catalog`: `Build<title>Features`."""
+def _task_of_dataset(catalog: str) -> type[BuildFeatures]:
+    """The task of one dataset, `Build<title>Features`, which needs no `--catalog`."""
     spec = DATASETS[catalog]
     doc = f"Features of {catalog}: {spec.description}."
     members = {"catalog": luigi.Parameter(default=catalog), "__doc__": doc, "__module__": __name__}
@@ -314,15 +333,17 @@ def _named(catalog: str) -> type[BuildFeatures]:
     )
 
 
-NAMED = {name: _named(name) for name, spec in DATASETS.items() if spec.title and name != PHD2}
-"""Dataset → its own task. PHD2's, above, is the front door and may build the sample instead."""
+DATASET_TASKS = {
+    name: _task_of_dataset(name) for name, spec in DATASETS.items() if spec.title and name != PHD2
+}
+"""Dataset → its task, except for PHD2's, which may build the sample instead."""
 
 
 def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
-    """Raise SettingsError with everything wrong in the settings and on the command line."""
+    """Raise SettingsError with all faults of the settings and of the command line."""
     faults: list[str] = []
     try:
-        refuse_other_clocks(load(catalog).layout)
+        check_time_origins(load_settings(catalog).layout)
     except SettingsError as error:
         faults += error.faults
     try:
@@ -331,48 +352,48 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
         faults += error.faults
     unknown = [reason for reason in retry if reason not in REASONS and reason != "all"]
     if unknown:
-        faults.append(
-            f"--retry takes all, or reasons among {', '.join(sorted(REASONS))}; got {', '.join(unknown)}"
-        )
+        allowed = ", ".join(sorted(REASONS))
+        faults.append(f"--retry takes all, or reasons among {allowed}; got {', '.join(unknown)}")
     if faults:
         raise SettingsError(tuple(faults))
 
 
-def refuse_other_clocks(layout: Layout) -> None:
-    """Raise SettingsError for a catalog with features whose seconds count from another origin: none
-    may join them.
+def check_time_origins(layout: Layout) -> None:
+    """Raise SettingsError if seconds in the catalog's features count from another origin.
+
+    New features must not join those.
     """
     store = FeatureStore(layout.folder)
     origins = {}
     for name in store.variants():
-        with contextlib.suppress(IntegrityError):  # told where that variant is built or audited
+        with contextlib.suppress(IntegrityError):  # reported when that variant is built or audited
             origins[name] = store[name].time_origins
     refuse_to_extend(layout.folder, origins)
 
 
-def videos_to_do(settings: Settings, shards: tuple[int, ...]) -> dict[int, frozenset[str]]:
-    """Shard that is not complete → its videos that are to be done. Luigi is not asked about the
-    others.
-    """
-    catalog = catalog_of(settings)
-    left = {shard: shard_job(settings, catalog, shard).todo() for shard in shards}
-    return {shard: videos for shard, videos in left.items() if videos}
+def unfinished_videos(settings: Settings, shards: tuple[int, ...]) -> dict[int, frozenset[str]]:
+    """Incomplete shard → its unfinished videos. Luigi hears nothing of the complete shards."""
+    catalog = load_catalog(settings.layout)
+    unfinished = {}
+    for shard in shards:
+        videos = shard_job(settings, catalog, shard).todo()
+        if videos:
+            unfinished[shard] = videos
+    return unfinished
 
 
-def lengths(settings: Settings, left: Mapping[int, frozenset[str]]) -> dict[str, float | None]:
-    """Each of these videos → its duration in seconds, as the catalog states it."""
-    wanted = frozenset().union(*left.values())
-    videos = catalog_of(settings).videos if wanted else ()
+def claimed_durations(catalog: Catalog, video_ids: Collection[str]) -> dict[str, float | None]:
+    """Each of these videos → its duration in seconds as the catalog states it, or None."""
     return {
         video.video_id: video.claimed_duration_seconds
-        for video in videos
-        if video.video_id in wanted
+        for video in catalog.videos
+        if video.video_id in video_ids
     }
 
 
-def _reasons(retry: tuple[str, ...]) -> tuple[str, ...]:
+def _all_reasons(retry: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(REASONS)) if "all" in retry else retry
 
 
-luigi.Task.event_handler(luigi.Event.START)(lambda _: ORDERS_TO_US.listen())
-luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exit_codes.note(error))
+luigi.Task.event_handler(luigi.Event.START)(lambda _: SHUTDOWN.listen())
+luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exit_codes.record_failure(error))

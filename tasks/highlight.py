@@ -1,19 +1,17 @@
-"""`HighlightVideo`: a new video and some liked parts of others in; ranked highlights, a timeline
-and a reel out.
+"""`HighlightVideo`: ranks the segments of a new video for a user who liked clips of other videos.
 
-The features are made as those the network was trained on, whose settings its checkpoint keeps, in a
-catalog of these few videos alone. A `run` here is wiring: pipeline makes features, trainer answers,
-pipeline cuts.
+It writes the ranking, a timeline and a reel. The features are those that the network was trained
+on, as its checkpoint describes them, in a catalog of these few videos only.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import luigi
 
@@ -31,26 +29,23 @@ from storage.base.records import JSON, Annotation, Link, User, Video
 from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import Catalog, write_catalog
 from storage.features.store import FeatureStore
-from tasks.config.exit_codes import before_anything_starts
+from tasks.config.exit_codes import check_before_start
 from tasks.config.luigi_sections import SECTIONS, CommaList
-from tasks.config.settings import Settings, load
+from tasks.config.settings import Settings, load_settings
 from tasks.execution import progress
-from tasks.execution.catalogs import catalog_of
-from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
-from tasks.execution.shutdown import ORDERS_TO_US
-from tasks.features import refuse_other_clocks
-from tasks.reporting import run_report
+from tasks.execution.catalogs import load_catalog
+from tasks.execution.extract_shard import download_rate_limiter, extract_shard, shard_job
+from tasks.execution.shutdown import SHUTDOWN
+from tasks.features import check_time_origins
 
-if TYPE_CHECKING:
-    pass
-
-PERSON = "you"
-LONGEST_SECONDS = 86_400
-_LIKED = re.compile(r"(.+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+USER_ID = "you"
+MAX_REEL_SECONDS = 86_400
+_LIKED_CLIP = re.compile(r"(.+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+_NOT_IN_AN_ID = re.compile("[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
-class LikedPart:
+class LikedClip:
     """`[start, end)` seconds of a file."""
 
     file: Path
@@ -59,78 +54,87 @@ class LikedPart:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the command line asks for, checked."""
+class HighlightRequest:
+    """The checked options of the command line."""
 
     video: Path
     model: Path
-    liked: tuple[LikedPart, ...]
+    liked: tuple[LikedClip, ...]
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The video first, each file once."""
-        return tuple(dict.fromkeys([self.video, *(part.file for part in self.liked)]))
+        """The video first, then the files of the liked clips, each once."""
+        return tuple(dict.fromkeys([self.video, *(clip.file for clip in self.liked)]))
 
     def ids(self) -> Mapping[Path, str]:
-        """File → an id: as much of its name as an id may hold, and the start of its sha256."""
-        return {
-            file: f"{re.sub('[^A-Za-z0-9_-]+', '-', file.stem)[:40]}-{digest(file)[:12]}"
-            for file in self.files
-        }
+        """File → its id: the valid characters of its name, and the start of its sha256."""
+        ids = {}
+        for file in self.files:
+            name = _NOT_IN_AN_ID.sub("-", file.stem)[:40]
+            ids[file] = f"{name}-{digest(file)[:12]}"
+        return ids
 
     def catalog(self) -> Catalog:
-        """These videos, and one user who liked those parts."""
+        """A catalog of these videos, with one user who liked these clips."""
         ids = self.ids()
-        marks = tuple(
-            Annotation(ids[part.file], PERSON, part.start, part.end) for part in self.liked
+        annotations = tuple(
+            Annotation(ids[clip.file], USER_ID, clip.start, clip.end) for clip in self.liked
         )
         roles = {ids[file]: "history" for file in self.files} | {ids[self.video]: "target"}
-        made_of: JSON = [[mark.video_id, mark.start, mark.end] for mark in marks]
+        clips: JSON = [[clip.video_id, clip.start, clip.end] for clip in annotations]
         return Catalog(
-            name=f"video-{fingerprint([ids[self.video], made_of])}",
+            name=f"video-{fingerprint([ids[self.video], clips])}",
             videos=tuple(Video(video_id) for video_id in sorted(roles)),
-            users=(User(PERSON, "test"),),
-            links=tuple(Link(PERSON, video_id, role) for video_id, role in roles.items()),
-            annotations=marks,
+            users=(User(USER_ID, "test"),),
+            links=tuple(Link(USER_ID, video_id, role) for video_id, role in roles.items()),
+            annotations=annotations,
             shard_count=1,
             time_unit="seconds",
             origin={"reader": "HighlightVideo"},
         )
 
 
-def parse_request(video: str, model: str, history: tuple[str, ...]) -> Request:
-    """SettingsError with everything that is wrong: files that are not there, parts that are
-    none.
-    """
+def parse_request(video: str, model: str, history: tuple[str, ...]) -> HighlightRequest:
+    """Check the options. Raises SettingsError with all faults: absent files, invalid clips."""
     faults, liked = [], []
     for text in history:
-        match = _LIKED.fullmatch(text)
-        if match is None or not float(match[2]) < float(match[3]):
+        clip = _parse_clip(text)
+        if clip is None:
             faults.append(
                 f"--history takes FILE:START-END in seconds, with commas between; got {text!r}"
             )
         else:
-            liked.append(LikedPart(Path(match[1]), float(match[2]), float(match[3])))
-    request = Request(Path(video), Path(model), tuple(liked))
-    faults += [
-        f"there is no file {file}" for file in (*request.files, request.model) if not file.is_file()
-    ]
-    videos = (file for file in request.files if file.suffix.lower() not in SUFFIXES)
-    faults += [
-        f"{file} is no video by its name; those end in {' '.join(SUFFIXES)}" for file in videos
-    ]
-    if any(part.file == request.video for part in liked):
-        faults.append(
-            "--history is of other videos: what you like of this one is what the network is asked"
-        )
+            liked.append(clip)
+    request = HighlightRequest(Path(video), Path(model), tuple(liked))
+    faults += _request_faults(request)
     if faults:
         raise SettingsError(tuple(faults))
     return request
 
 
+def _parse_clip(text: str) -> LikedClip | None:
+    match = _LIKED_CLIP.fullmatch(text)
+    if match is None:
+        return None
+    clip = LikedClip(Path(match[1]), float(match[2]), float(match[3]))
+    return clip if clip.start < clip.end else None
+
+
+def _request_faults(request: HighlightRequest) -> Iterator[str]:
+    for file in (*request.files, request.model):
+        if not file.is_file():
+            yield f"there is no file {file}"
+    for file in request.files:
+        if file.suffix.lower() not in SUFFIXES:
+            yield f"{file} is not a video by its name; videos end in {' '.join(SUFFIXES)}"
+    if any(clip.file == request.video for clip in request.liked):
+        yield "--history takes clips of other videos, not of the one whose highlights are wanted"
+
+
 class HighlightVideo(luigi.Task):
-    """The highlights of one video file for somebody who liked parts of others. Complete when the
-    reel is there.
+    """Finds the highlights of one video file for a user who liked clips of other videos.
+
+    Complete when the reel is there.
     """
 
     video = luigi.Parameter(description="the file")
@@ -147,143 +151,150 @@ class HighlightVideo(luigi.Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
-        before_anything_starts(self._check)
+        check_before_start(self._check)
 
     def _check(self) -> None:
-        if not 0 < self.seconds <= LONGEST_SECONDS:
+        if not 0 < self.seconds <= MAX_REEL_SECONDS:
             raise SettingsError(
-                (f"--seconds is above 0, and at most {LONGEST_SECONDS}, got {self.seconds}",)
+                (f"--seconds must be above 0, and at most {MAX_REEL_SECONDS}; got {self.seconds}",)
             )
         if self.reel:
             check_place(Path(self.reel))
-        request = self.request()
-        refuse_other_clocks(Layout(load("sample").layout.root, request.catalog().name))
+        check_time_origins(self._layout(self.request()))
+
+    def _layout(self, request: HighlightRequest) -> Layout:
+        return Layout(self.settings.layout.root, request.catalog().name)
 
     @property
     def settings(self) -> Settings:
-        """All of `workflows.cfg`, checked: where data lies, how videos are decoded, which weights
-        are here.
-        """
-        return load("sample")
+        """All of `workflows.cfg`, checked: data folder, decoding and weights apply here too."""
+        return load_settings("sample")
 
-    def request(self) -> Request:
-        """What is asked for."""
+    def request(self) -> HighlightRequest:
+        """The checked options of this task."""
         return parse_request(self.video, self.model, self.history)
 
-    def place(self) -> Path:
-        """The reel."""
-        request = self.request()
+    def reel_path(self) -> Path:
+        """Where the reel is written."""
         if self.reel:
             return Path(self.reel)
+        request = self.request()
         name = f"reel-{fingerprint([digest(request.model), float(self.seconds)])}.mp4"
-        return Layout(self.settings.layout.root, request.catalog().name).report / name
+        return self._layout(request).report / name
 
     def complete(self) -> bool:
-        """Whether it was cut. Luigi asks before anything runs, and would pass over a finished task
-        without a word.
-        """
-        is_there = self.place().is_file()
-        if is_there:
-            run_report.say(
-                f"reel     {self.place()} (cut by an earlier run; its timeline lies beside it)"
-            )
-        return is_there
+        """Whether the reel is there; if so, print where."""
+        # Luigi asks this before anything runs, and prints nothing about a finished task.
+        reel = self.reel_path()
+        if not reel.is_file():
+            return False
+        progress.print_line(f"reel     {reel} (cut by an earlier run; its timeline lies beside it)")
+        return True
 
     def run(self) -> None:
-        """Extract, predict, draw, cut, tell."""
+        """Extract features, rank the segments, draw the timeline, cut the reel, print results."""
         from trainer.inference.predict import UserHistory, predict
         from trainer.plots.prediction_report import format_prediction, save_prediction
         from trainer.training.fit import load_trained_model
 
         request, device = self.request(), resolve_device(self.settings.device)
-        settings = settings_for(request, self.settings)
-        with ORDERS_TO_US.drop_at_once():
-            extract(settings, request)
-        restored = load_trained_model(request.model, settings.layout.folder, device)
-        person = UserHistory.of_user(PERSON) if request.liked else UserHistory()
-        found = predict(restored, request.ids()[request.video], person)
-        cut_reel(request.video, found.best(self.seconds), self.place())
-        json_file, picture = save_prediction(
-            found, settings.layout.folder, found.best_count(self.seconds)
-        )
-        for line in (
-            *format_prediction(found, found.best_count(self.seconds)),
-            f"json     {json_file}",
-            f"picture  {picture}",
-        ):
-            run_report.say(line)
-        run_report.say(f"reel     {self.place()}")
-        run_report.say(f"length   {found.describe_length(self.seconds)}")
+        settings = highlight_settings(request, self.settings)
+        folder = settings.layout.folder
+        with SHUTDOWN.interruptible():
+            extract_features(settings, request)
+        model = load_trained_model(request.model, folder, device)
+        history = UserHistory.of_user(USER_ID) if request.liked else UserHistory()
+        prediction = predict(model, request.ids()[request.video], history)
+        reel = self.reel_path()
+        cut_reel(request.video, prediction.best(self.seconds), reel)
+        best_count = prediction.best_count(self.seconds)
+        json_file, picture = save_prediction(prediction, folder, best_count)
+        for line in format_prediction(prediction, best_count):
+            progress.print_line(line)
+        progress.print_line(f"json     {json_file}")
+        progress.print_line(f"picture  {picture}")
+        progress.print_line(f"reel     {reel}")
+        progress.print_line(f"length   {prediction.describe_length(self.seconds)}")
 
 
-def settings_for(request: Request, settings: Settings) -> Settings:
-    """The same machine and decoder, with a catalog of these videos and the features that the
-    network reads.
+def highlight_settings(request: HighlightRequest, settings: Settings) -> Settings:
+    """`settings` for a catalog of these videos and the features that the network reads.
+
+    Writes the catalog, and links the files into its sources.
     """
     from trainer.training.checkpoint import read_checkpoint
 
     catalog = request.catalog()
     layout = Layout(settings.layout.root, catalog.name)
-    wanted = read_checkpoint(request.model).about["trained_on"]
+    descriptions = read_checkpoint(request.model).about["trained_on"]
     weights = WeightsFolder(layout.weights)
-    variants = [_variant(name, described, weights) for name, described in wanted.items()]
-    # Pictures cost little, and a timeline with them is easier to read.
-    shown = [one for one in settings.variants if one.name == "frames" and "frames" not in wanted]
+    variants = [_variant(name, description, weights) for name, description in descriptions.items()]
+    if "frames" not in descriptions:
+        # Pictures cost little, and a timeline with them is easier to read.
+        variants += [variant for variant in settings.variants if variant.name == "frames"]
     write_catalog(layout, catalog)
-    return dataclasses.replace(
-        settings,
-        layout=layout,
-        source=dataclasses.replace(settings.source, template=str(_media(layout, request))),
-        variants=(*variants, *shown),
-    )
+    source = dataclasses.replace(settings.source, template=str(_link_videos(layout, request)))
+    return dataclasses.replace(settings, layout=layout, source=source, variants=tuple(variants))
 
 
-def _variant(name: str, described: Mapping[str, JSON], weights: WeightsFolder) -> Variant:
-    """The variant of a description, with the files that `workflows.cfg` names for its extractor."""
-    section: Any = SECTIONS.get(str(described.get("extractor")))
-    chosen = section() if section else None
-    configured = (
-        {key: str(getattr(chosen, key)) for key, _ in section.get_params()} if section else {}
-    )
-    if configured.get("weights") and random_seed(configured["weights"]) is None:
-        configured["weights"] = str(weights.resolve(configured["weights"]))
+def _variant(name: str, description: Mapping[str, JSON], weights: WeightsFolder) -> Variant:
+    """The described variant, with the files that `workflows.cfg` names for its extractor."""
+    configured = _configured_values(str(description.get("extractor")))
+    weights_name = configured.get("weights")
+    if weights_name and random_seed(weights_name) is None:
+        configured["weights"] = str(weights.resolve(weights_name))
     return variant_from_description(
-        name, described, configured=configured, converted=weights.converted
+        name, description, configured=configured, converted=weights.converted
     )
 
 
-def _media(layout: Layout, request: Request) -> Path:
-    """A folder in which each file stands under its id."""
+def _configured_values(extractor: str) -> dict[str, str]:
+    """The section of an extractor in `workflows.cfg`; empty if there is no such extractor."""
+    section: Any = SECTIONS.get(extractor)
+    if section is None:
+        return {}
+    values = section()
+    return {key: str(getattr(values, key)) for key, _ in section.get_params()}
+
+
+def _link_videos(layout: Layout, request: HighlightRequest) -> Path:
+    """A folder with a link to each file, named by its id."""
     folder = layout.sources
     folder.mkdir(parents=True, exist_ok=True)
     for file, video_id in request.ids().items():
         link = folder / f"{video_id}{file.suffix}"
-        if not link.exists():
+        if not link.exists():  # also true of a link whose target was moved
             link.unlink(missing_ok=True)
             link.symlink_to(file.absolute())
     return folder
 
 
-def extract(settings: Settings, request: Request) -> None:
-    """The features of all files. SettingsError tells of those that give none."""
-    job = shard_job(settings, catalog_of(settings), 0)
+def extract_features(settings: Settings, request: HighlightRequest) -> None:
+    """Build the features of all files. Raises SettingsError if a file has none."""
+    job = shard_job(settings, load_catalog(settings.layout), 0)
     if not job.is_complete():
         progress.PROGRESS.plan(dict.fromkeys(job.todo()))
-        gate = download_gate(settings, progress.say)
-        extract_shard(settings, job, on_video=_on_video, gate=gate, run_name="highlight")
+        rate_limiter = download_rate_limiter(settings, progress.log_line)
+        extract_shard(
+            settings, job, on_video=_on_video, rate_limiter=rate_limiter, run_name="highlight"
+        )
         progress.PROGRESS.close()
-    store, faults = FeatureStore(settings.layout.folder), []
-    for variant in settings.variants:
-        for file, video_id in request.ids().items():
-            if video_id not in store[variant.full_name]:
-                status = store[variant.full_name].statuses[video_id]
-                faults.append(
-                    f"{file} gives no {variant.name}: {status.state}:{status.reason} {status.detail}"
-                )
+    faults = list(_missing_features(settings, request))
     if faults:
         raise SettingsError(tuple(faults))
 
 
+def _missing_features(settings: Settings, request: HighlightRequest) -> Iterator[str]:
+    store = FeatureStore(settings.layout.folder)
+    for variant in settings.variants:
+        reader = store[variant.full_name]
+        for file, video_id in request.ids().items():
+            if video_id not in reader:
+                status = reader.statuses[video_id]
+                reason = f"{status.state}:{status.reason} {status.detail}"
+                yield f"{file} gives no {variant.name}: {reason}"
+
+
 def _on_video(video_id: str, status: VideoStatus) -> None:
-    progress.PROGRESS.video(0, video_id, status)
-    ORDERS_TO_US.check()
+    progress.PROGRESS.video_ended(0, video_id, status)
+    SHUTDOWN.check()

@@ -21,7 +21,7 @@ from storage.features.commit import commit
 from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
 from tasks.config.exit_codes import Exit
-from tasks.config.settings import load
+from tasks.config.settings import load_settings
 from tests.conftest import REPOSITORY
 
 PAGES = pages()
@@ -67,7 +67,9 @@ def test_make_runs_exactly_the_front_door() -> None:
 
 
 def test_fingerprints_are_those_that_the_sample_gets() -> None:
-    made = {f"{variant.name}-{variant.fingerprint()}" for variant in load("sample").variants}
+    made = {
+        f"{variant.name}-{variant.fingerprint()}" for variant in load_settings("sample").variants
+    }
     shown = {
         word
         for word in re.findall(r"\b[a-z0-9_]+-[0-9a-f]{12}\b", README)
@@ -98,7 +100,7 @@ def examples() -> list[tuple[str, str]]:
 def documented_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stores that examples open: C3D rows of one sample video, and a catalog."""
     folder = tmp_path_factory.mktemp("examples")
-    (variant,) = (one for one in load("sample").variants if one.name == "c3d")
+    (variant,) = (one for one in load_settings("sample").variants if one.name == "c3d")
     write_catalog(
         Layout(folder / "data", "sample"),
         Catalog("sample", (Video(VIDEO),), (), (), (), SAMPLE_SHARDS, "seconds"),

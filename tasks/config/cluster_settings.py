@@ -9,8 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 INLINE, LOCAL, SLURM, ADDRESS = KINDS = ("inline", "local", "slurm", "address")
-
-
 LOOPBACK = "127.0.0.1"
 
 
@@ -30,51 +28,61 @@ class ClusterSettings:
     tls_key: str = ""
 
     def faults(self) -> Iterator[str]:
-        """One sentence for each thing that is wrong."""
+        """One sentence for each wrong setting."""
         if self.kind not in KINDS:
-            yield f"kind is one of {', '.join(KINDS)}; got {self.kind!r}"
-        if self.workers < 0 or self.cores_per_worker < 1 or self.allowed_failures < 1:
-            got = f"{self.workers}, {self.cores_per_worker}, {self.allowed_failures}"
-            yield f"workers is 0 or more, cores_per_worker and allowed_failures 1 or more; got {got}"
+            yield f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}"
+        if self.workers < 0:
+            yield f"workers must be 0 or more; got {self.workers}"
+        if self.cores_per_worker < 1:
+            yield f"cores_per_worker must be 1 or more; got {self.cores_per_worker}"
+        if self.allowed_failures < 1:
+            yield f"allowed_failures must be 1 or more; got {self.allowed_failures}"
         if self.kind == ADDRESS:
             yield from self._address_faults()
+            yield from self._certificate_faults()
 
     def _address_faults(self) -> Iterator[str]:
         scheme, host = _scheme_and_host(self.address)
-        certificates = {
-            name: getattr(self, name) for name in ("tls_ca_file", "tls_cert", "tls_key")
-        }
         if scheme not in ("tls", "tcp") or not host:
-            yield f"address is like tls://head-node:8786, or tcp://127.0.0.1:8786 on this machine; got {self.address!r}"
+            yield (
+                "address must be like tls://head-node:8786, or tcp://127.0.0.1:8786 on this "
+                f"machine; got {self.address!r}"
+            )
         elif scheme == "tcp" and not is_loopback(host):
             yield (
-                f"address {self.address!r} is not on this machine, and tcp:// lets anybody who reaches it run code as "
-                "you: start the scheduler and its workers with --tls-ca-file, --tls-cert and --tls-key, and write tls://"
+                f"address {self.address!r} is on another machine, and with tcp:// everybody who "
+                "reaches it can run code as you: start the scheduler and its workers with "
+                "--tls-ca-file, --tls-cert and --tls-key, and write tls://"
             )
-        elif scheme == "tls":
-            yield from (
-                f"{name} is needed for {self.address}"
-                for name, path in certificates.items()
-                if not path
-            )
-        yield from (
-            f"{name} {path!r} is no file"
-            for name, path in certificates.items()
-            if path and not Path(path).is_file()
-        )
+
+    def _certificate_faults(self) -> Iterator[str]:
+        scheme, host = _scheme_and_host(self.address)
+        needs_certificates = scheme == "tls" and bool(host)
+        for name in ("tls_ca_file", "tls_cert", "tls_key"):
+            path = getattr(self, name)
+            if path and not Path(path).is_file():
+                yield f"{name} {path!r} is not a file"
+            if needs_certificates and not path:
+                yield f"{name} is needed for {self.address}"
 
 
 def _scheme_and_host(address: str) -> tuple[str, str]:
+    """Both empty unless the address is valid and names a port."""
     try:
         parts = urlsplit(address)
-        return (parts.scheme, parts.hostname or "") if parts.port else ("", "")
+        port = parts.port
     except ValueError:
         return "", ""
+    if not port:
+        return "", ""
+    return parts.scheme, parts.hostname or ""
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host's name or address can only mean this machine."""
+    if host == "localhost":
+        return True
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

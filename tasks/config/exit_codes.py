@@ -1,4 +1,4 @@
-"""What the process's exit code means, and how Luigi is brought to return it.
+"""The exit codes of a run, and the hook that makes Luigi return them.
 
 Luigi has one code for "a task failed". Ours says why, so that a batch script can tell a retry from
 a repair.
@@ -33,15 +33,15 @@ class Exit(IntEnum):
     BUG = 1
     """Something unforeseen; the traceback is printed."""
     SETTINGS = 2
-    """Settings need mending; nothing was started."""
+    """Settings are wrong; nothing was started."""
     PENDING = 3
     """Finished, but some videos wait for a retry or sit in quarantine."""
     PAUSED = 4
-    """The machine, the network or a signal stopped us, or another run holds the shard; run again
-    later.
+    """The machine, the network or a signal stopped the run, or another run holds the shard: run the
+    command again later.
     """
     DAMAGED = 5
-    """Something on disk is not what its record says; `python -m storage audit` tells more."""
+    """A file on disk differs from its record; `python -m storage audit` reports details."""
 
 
 class RunIncomplete(HighlightsError):
@@ -57,38 +57,40 @@ _EXIT_OF: dict[type[HighlightsError], Exit] = {
     IntegrityError: Exit.DAMAGED,
 }
 
-# Luigi forks its workers when there is more than one: the outcome has to live in memory they share.
+_GRAVITY = (Exit.DONE, Exit.PENDING, Exit.PAUSED, Exit.SETTINGS, Exit.DAMAGED, Exit.BUG)
+"""From the least to the most serious."""
+# Luigi forks its workers when there is more than one: the outcome has to lie in shared memory.
 _outcome = multiprocessing.Value(ctypes.c_int, 0)
 
 
-def exit_of(error: BaseException) -> Exit:
-    """The exit code an error stands for; BUG for anything not raised on purpose."""
-    return next((_EXIT_OF[kind] for kind in type(error).__mro__ if kind in _EXIT_OF), Exit.BUG)
+def exit_code_of(error: BaseException) -> Exit:
+    """The exit code of an error; BUG for any error that is not raised on purpose."""
+    for kind in type(error).__mro__:
+        if kind in _EXIT_OF:
+            return _EXIT_OF[kind]
+    return Exit.BUG
 
 
-def note(error: BaseException) -> None:
-    """Remember why a task failed; the gravest reason wins, and a bug is graver than all."""
-    gravity = (Exit.DONE, Exit.PENDING, Exit.PAUSED, Exit.SETTINGS, Exit.DAMAGED, Exit.BUG)
+def record_failure(error: BaseException) -> None:
+    """Record that a task failed with this error; the most serious error decides the exit code."""
+    code = exit_code_of(error)
     with _outcome.get_lock():
-        if gravity.index(exit_of(error)) > gravity.index(Exit(_outcome.value)):
-            _outcome.value = exit_of(error)
+        if _GRAVITY.index(code) > _GRAVITY.index(Exit(_outcome.value)):
+            _outcome.value = code
 
 
-def install() -> None:
-    """Let Luigi return our code when a task failed, and say what went wrong without a traceback
-    when it is no bug.
-    """
-    for name in (
-        "task_failed",
-        "not_run",
-    ):  # a run that was told to stop leaves tasks that were not run
+def install_exit_codes() -> None:
+    """Make Luigi return our codes, and print errors other than bugs without a traceback."""
+    # A run that a signal stopped leaves tasks that were not run.
+    for name in ("task_failed", "not_run"):
         setattr(retcode, name, property(lambda _: _outcome.value or Exit.BUG))
-    logging.getLogger("luigi-interface").addFilter(_in_plain_words)
+    logging.getLogger("luigi-interface").addFilter(_without_traceback)
 
 
-def before_anything_starts(check: Callable[[], object]) -> None:
-    """Run a check of settings while Luigi still reads the command line; what it finds wrong ends
-    the process.
+def check_before_start(check: Callable[[], object]) -> None:
+    """Run a check of settings while Luigi still reads the command line.
+
+    A SettingsError ends the process with exit code 2.
     """
     try:
         check()
@@ -97,7 +99,7 @@ def before_anything_starts(check: Callable[[], object]) -> None:
         raise SystemExit(Exit.SETTINGS) from error
 
 
-def _in_plain_words(record: logging.LogRecord) -> bool:
+def _without_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HighlightsError):
         record.msg, record.args, record.exc_info = str(error), (), None

@@ -1,10 +1,8 @@
-"""The sections of `workflows.cfg` as Luigi sees them, so that every key can also be given as
-`--section-key`.
+"""The sections of `workflows.cfg` as Luigi classes, so that `--section-key` sets a key.
 
-One class per section, named after it. Knows types and nothing else: defaults stand in
-`workflows.cfg`, meaning is checked in `settings.py`. Sections of extractors are made from their
-settings dataclasses, and those of datasets from what they are published as, so that a new one needs
-no edit.
+One class per section, named after it. It holds types only: defaults are in `workflows.cfg`, and
+`settings.py` checks the meaning. Sections of extractors are made from their settings dataclasses,
+and those of datasets from the files they are published as, so a new one needs no edit here.
 """
 
 from __future__ import annotations
@@ -27,23 +25,24 @@ class CommaList(luigi.Parameter[tuple[str, ...]]):
         return tuple(name.strip() for name in value.split(",") if name.strip())
 
     def serialize(self, value: tuple[str, ...]) -> str:
-        """The way back."""
+        """The names, separated by commas."""
         return ", ".join(value)
 
 
 class TrueOrFalse(luigi.BoolParameter):
-    """`true` or `false`, written out on the command line too: a flag could not switch off what the
-    file switches on.
+    """`true` or `false`, written out on the command line too.
+
+    A flag could not switch off what the file switches on.
     """
 
     parsing = luigi.BoolParameter.EXPLICIT_PARSING
 
 
 class FiniteNumber(luigi.FloatParameter):
-    """A number; infinity and `nan` are none, since no limit, rate or pace can be either."""
+    """A number, but not infinity or `nan`: no limit or rate can be either."""
 
     def parse(self, x: str) -> float:
-        """The number. Raises ValueError for what is none."""
+        """The number. Raises ValueError for any other text."""
         value = float(x)
         if not math.isfinite(value):
             raise ValueError(f"{x} is not finite")
@@ -76,11 +75,12 @@ def extractor_section(
 ) -> type[luigi.Config]:
     """The section of one variant: its extractor's settings, and weights if it needs any.
 
-    What a section leaves out is as in `others`; without them, it is missing.
+    `others` gives the values of keys that the section leaves out; without it, every key is needed.
     """
     spec = EXTRACTORS[extractor]
     types = {field.name: str(field.type) for field in dataclasses.fields(spec.settings_type)}
-    types |= {"weights": "str"} if spec.needs_weights else {}
+    if spec.needs_weights:
+        types["weights"] = "str"
     if others is None:
         return _section(variant, **types)
     return _config(
@@ -151,6 +151,4 @@ SECTIONS: dict[str, type[luigi.Config]] = {
     "extract": _section("extract", extractors="tuple[str, ...]", device="str"),
     **{name: extractor_section(name, name) for name in EXTRACTORS},
 }
-"""Section name → its class. Luigi's own sections (core, worker, retcode, ...) are not ours to
-list.
-"""
+"""Section name → its class, without Luigi's own sections (core, worker, retcode, ...)."""

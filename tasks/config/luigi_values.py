@@ -1,8 +1,7 @@
-"""Values as Luigi reads them, one by one: percent signs as typed, and each value that it cannot
-read told in words.
+"""Values as Luigi reads them: percent signs as typed, and a sentence for each unreadable value.
 
-Luigi stops at the first such value with a traceback that names neither section nor key. Refuses to
-know what a value means: `tasks.config.settings` checks that.
+Luigi itself stops at the first unreadable value with a traceback that names neither section nor
+key. What a value means is checked in `tasks.config.settings`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from luigi.configuration.cfg_parser import EnvironmentInterpolation
 _REFERENCE = re.compile(r"(?<!%)(?:%%)*%\(")
 _SECRET = frozenset({("download", "proxy")})
 """Settings that may hold a password: no message repeats them."""
-_FORMS: tuple[tuple[str, str], ...] = (
+_FORMATS: tuple[tuple[str, str], ...] = (
     ("BoolParameter", "true or false"),
     ("IntParameter", "a whole number"),
     ("FiniteNumber", "a finite number"),
@@ -31,38 +30,46 @@ _FORMS: tuple[tuple[str, str], ...] = (
     ("TupleParameter", 'a JSON list such as ["a", "b"]'),
     ("DictParameter", 'a JSON object such as {"a": 1}'),
 )
-"""Luigi's name of a parameter's class, or of a base of it → what it reads."""
+"""Luigi's name of a parameter's class, or of a base of it → the expected format."""
 
 
 class PercentAsTyped(EnvironmentInterpolation):
     """`%` is a percent sign and `${NAME}` is a variable of the environment.
 
     Python's own rule for such files makes `p%40ss` an error and wants `p%%40ss`. A doubled sign is
-    still read as one, so that files written for that rule keep their meaning; `%(name)s` is
-    refused, for it would change its meaning.
+    still read as one, so that files written for that rule keep their meaning. `%(name)s` is
+    refused, since its meaning would change.
     """
 
     def before_get(self, parser: Any, section: Any, option: Any, value: Any, defaults: Any) -> Any:
-        """The value of a key as code sees it. Raises InterpolationError, whose message does not
-        repeat the value.
+        """The value of a key as code sees it.
+
+        Raises InterpolationError, whose message does not repeat the value: it may be a password.
         """
         if _REFERENCE.search(value):
-            reason = "refers to another setting by %(...)s, which is not supported: write its value, or use ${VARIABLE}"
+            reason = (
+                "refers to another setting by %(...)s, which is not supported: "
+                "write its value, or use ${VARIABLE}"
+            )
             raise InterpolationSyntaxError(option, section, reason)
         text = value.replace("%%", "%")
         for name in self._ENVRE.findall(text):
             if name not in os.environ:
-                reason = f"uses ${{{name}}}, which the environment does not have: set it, or write the value itself"
+                reason = (
+                    f"uses ${{{name}}}, which the environment does not have: "
+                    "set it, or write the value itself"
+                )
                 raise InterpolationSyntaxError(option, section, reason)
         return super().before_get(parser, section, option, text, defaults)  # type: ignore[no-untyped-call]
 
 
-def take_percent_as_typed() -> None:
-    """From now on, for every value of every settings file that Luigi has read."""
+def install_percent_rule() -> None:
+    """Use `PercentAsTyped` from now on, for every settings file that Luigi has read."""
     config = get_config()
     if isinstance(config, LuigiConfigParser):
         rule: Interpolation = PercentAsTyped()
-        config._interpolation = rule  # type: ignore[attr-defined]  # read at each access; there is no public way
+        # There is no public way. The attribute is read at each access to a value.
+        config._interpolation = rule  # type: ignore[attr-defined]
 
 
 def value_faults(
@@ -73,32 +80,34 @@ def value_faults(
     options: str | None = None,
     written_in: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """One sentence for each key whose value is absent or unreadable: where it stands, what it is,
-    what may stand there.
+    """One sentence for each absent or unreadable value: its place, the value, the expected format.
 
-    `given` is what the command line says, by default of this process's, and `options` what its
-    options begin with, `--section-` by default; `written_in` names, for a key, the section of the
-    file that its value comes from, if that is another.
+    `given` holds the options of the command line, by default those of this process; `options` is
+    the prefix of these options, by default `--section-`. `written_in` maps a key to the section of
+    the file that its value comes from, where that is another one.
     """
-    on_line = _command_line() if given is None else given
+    on_command_line = _command_line() if given is None else given
     prefix = f"--{section}-" if options is None else options
     for key, parameter in parameters.items():
-        option = on_line.get(f"{section}_{key}")
-        if option:
-            yield from unreadable(
-                f"{prefix}{key}".replace("_", "-"), parameter, option, (section, key)
-            )
-            continue
-        place = f"[{(written_in or {}).get(key, section)}] {key}"
-        try:
-            text = get_config().get(section, key, None)
-        except InterpolationError as error:
-            yield f"{place} {error}"
-            continue
-        if text is not None:
-            yield from unreadable(place, parameter, text, (section, key))
-        elif not parameter.has_task_value(section, key):
-            yield f"{place} is not set; write it in workflows.cfg, with the comment above it as a guide"
+        option = on_command_line.get(f"{section}_{key}")
+        if option:  # the command line overrides the file
+            option_name = f"{prefix}{key}".replace("_", "-")
+            yield from parse_faults(option_name, parameter, option, (section, key))
+        else:
+            place = f"[{(written_in or {}).get(key, section)}] {key}"
+            yield from _file_faults(place, section, key, parameter)
+
+
+def _file_faults(place: str, section: str, key: str, parameter: Any) -> Iterator[str]:
+    try:
+        text = get_config().get(section, key, None)
+    except InterpolationError as error:
+        yield f"{place} {error}"
+        return
+    if text is not None:
+        yield from parse_faults(place, parameter, text, (section, key))
+    elif not parameter.has_task_value(section, key):
+        yield f"{place} is not set; write it in workflows.cfg, as the comment above it explains"
 
 
 def _command_line() -> Mapping[str, Any]:
@@ -106,15 +115,17 @@ def _command_line() -> Mapping[str, Any]:
     return {} if parser is None else vars(parser.known_args)
 
 
-def unreadable(
+def parse_faults(
     place: str, parameter: Any, text: Any, name: tuple[str, str] = ("", "")
 ) -> Iterator[str]:
-    """A sentence if `parameter` cannot read what stands at `place`; `name` is section and key of a
-    setting of ours.
+    """A sentence if `parameter` cannot read the value at `place`.
+
+    `name` is the section and key of one of our settings.
     """
+    if not isinstance(text, str):  # a flag of the command line is a value already
+        return
     try:
-        # A flag of the command line is already a value.
-        parameter.parse(text) if isinstance(text, str) else None
+        parameter.parse(text)
     except (
         ValueError,
         TypeError,
@@ -123,15 +134,17 @@ def unreadable(
         luigi.parameter.ParameterException,
     ) as error:
         shown = "another value, which is not shown here" if name in _SECRET else repr(text)
-        yield f"{place} takes {form_of(parameter, error)}; got {shown}"
+        yield f"{place} takes {expected_format(parameter, error)}; got {shown}"
 
 
-def form_of(parameter: Any, error: Exception | None = None) -> str:
-    """What a parameter reads, in words."""
-    names = {kind.__name__ for kind in type(parameter).__mro__}
-    if "ChoiceParameter" in names:
-        return f"one of {', '.join(map(str, sorted(parameter._choices)))}"
-    known = next((form for name, form in _FORMS if name in names), None)
-    return known or f"what Luigi's {type(parameter).__name__} reads" + (
-        f" ({error})" if error else ""
-    )
+def expected_format(parameter: Any, error: Exception | None = None) -> str:
+    """The format that a parameter reads, in words."""
+    class_names = {kind.__name__ for kind in type(parameter).__mro__}
+    if "ChoiceParameter" in class_names:
+        choices = sorted(parameter._choices)
+        return f"one of {', '.join(map(str, choices))}"
+    for class_name, form in _FORMATS:
+        if class_name in class_names:
+            return form
+    reason = f" ({error})" if error else ""
+    return f"what Luigi's {type(parameter).__name__} reads{reason}"

@@ -1,12 +1,13 @@
-"""`workflows.cfg` → the frozen dataclasses of the other packages, with every fault found at once.
+"""Reads `workflows.cfg` into the frozen dataclasses of the other packages.
 
-The only place where settings are read. Nothing below `tasks` opens a configuration file or looks at
-the environment.
+All faults are found at once. This is the only place where settings are read: no package below
+`tasks` opens a configuration file or reads the environment.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -43,62 +44,72 @@ SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
     "sample-large": lambda folder, progress: write_sample(folder, LARGE, progress=progress),
     "category-sample": lambda folder, progress: write_category_sample(folder, progress=progress),
 }
-"""Catalogs that are drawn on this machine: name → what draws them into a folder."""
+"""Synthetic catalogs: name → function that writes their videos into a folder."""
 PHD2 = "phd2"
 SAMPLE_WEIGHTS = "random:0"
-MOST_AT_ONCE = 256
+MAX_PARALLEL_VIDEOS = 256
 """Decode processes of one shard. Each has pipes and shared memory, and a process may open about
 1,000 files.
 """
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,3}")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
+Sections = Mapping[str, Any]
+"""Name of a section → its values, as attributes."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a run needs to know, checked."""
+    """All settings of a run, checked."""
 
     layout: Layout
     shard_count: int
-    """0: let the catalog's size decide."""
+    """0: the size of the catalog decides."""
     part_bytes: int
     annotations: dict[str, str]
-    """Role of a published file → its path or address; empty for the sample."""
+    """Role of a published file → its path or address; empty for a sample."""
     source: SourceSettings
     limits: DecodeLimits
     backend: str
     recycle_after_videos: int
     videos_at_once: int
-    """0: as many as the device and the cores suggest."""
+    """0: the device and the number of cores decide."""
     device: str
     variants: tuple[Variant, ...]
     cluster: ClusterSettings
     slurm: SlurmSettings
 
     def variants_of(self, catalog: Catalog) -> tuple[Variant, ...]:
-        """The variants as they are for this catalog: one whose rows are annotated segments is told
-        which.
+        """The variants for this catalog.
+
+        Where the rows of a variant are annotated segments, it gets those of the catalog.
         """
         return tuple(variant.of_catalog(lambda: catalog.segments) for variant in self.variants)
 
 
 def front_door_catalog() -> str:
-    """`phd2` if its annotations are configured (or unreadable, which `load` then tells), else the
-    embedded sample.
+    """`phd2` if its annotations are configured, otherwise the embedded sample.
+
+    Unreadable settings of phd2 count as configured: `load_settings` then reports them.
     """
     if list(value_faults(PHD2, dict(SECTIONS[PHD2].get_params()))):
         return PHD2
     section: Any = SECTIONS[PHD2]()
-    return PHD2 if section.training or section.testing else "sample"
+    is_configured = section.training or section.testing
+    return PHD2 if is_configured else "sample"
 
 
-def load(catalog: str) -> Settings:
-    """All settings for one catalog. Raises SettingsError with every fault there is."""
+def load_settings(catalog: str) -> Settings:
+    """All settings for one catalog. Raises SettingsError with all faults."""
     faults = _Faults()
     faults += _unknown_keys()
     if catalog not in DATASETS:
-        faults.append(f"no dataset is called {catalog!r}; known are {', '.join(sorted(DATASETS))}")
-    with _for_this_catalog(catalog) as written_in:
+        known = ", ".join(sorted(DATASETS))
+        faults.append(f"no dataset is called {catalog!r}; known are {known}")
+    with _overrides_of_catalog(catalog) as written_in:
         sections = {
-            name: faults.read(name, SECTIONS[name], written_in.get(name, {})) for name in SECTIONS
+            name: faults.read(name, section, written_in.get(name, {}))
+            for name, section in SECTIONS.items()
         }
     loaded: Settings | None = None
     if all(sections.values()):
@@ -108,87 +119,72 @@ def load(catalog: str) -> Settings:
     return loaded
 
 
-def faults_of(catalog: str) -> tuple[str, ...]:
-    """Everything wrong with the settings for one catalog."""
+def settings_faults(catalog: str) -> tuple[str, ...]:
+    """All faults of the settings for one catalog."""
     try:
-        load(catalog)
+        load_settings(catalog)
     except SettingsError as error:
         return error.faults
     return ()
 
 
 @contextmanager
-def _for_this_catalog(catalog: str) -> Iterator[Mapping[str, Mapping[str, str]]]:
-    """Inside, `[sample.c3d]` speaks before `[c3d]`, and the command line before both.
+def _overrides_of_catalog(catalog: str) -> Iterator[Mapping[str, Mapping[str, str]]]:
+    """Inside, `[sample.c3d]` overrides `[c3d]`; the command line overrides both.
 
-    Section → its keys that another section speaks for, each with the name of that.
+    Yields section → its overridden keys, each with the name of the section it comes from.
     """
     config = get_config()
-    kept: list[tuple[str, str, str]] = []
+    originals: list[tuple[str, str, str]] = []
     written_in: dict[str, dict[str, str]] = defaultdict(dict)
     for section in config.sections():
         owner, _, name = section.partition(".")
         if owner != catalog or name not in SECTIONS:
             continue
         for key in sorted(set(config[section]) & set(config[name])):
-            kept.append((name, key, config.get(name, key, raw=True)))
+            originals.append((name, key, config.get(name, key, raw=True)))
             config.set(name, key, config.get(section, key, raw=True))
             written_in[name][key] = section
     try:
         yield written_in
     finally:
-        for name, key, value in kept:
+        for name, key, value in originals:
             config.set(name, key, value)
 
 
 class _Faults(list[str]):
-    """Collects one sentence per fault, so that a person mends them all in one go."""
-
-    @contextmanager
-    def catching(self, section: str) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, KeyError, ParameterException) as error:
-            self.append(f"[{section}] {error.args[0] if error.args else error}")
+    """One sentence for each fault, so that a person can correct all of them at once."""
 
     def read(self, name: str, section: type[luigi.Config], written_in: Mapping[str, str]) -> Any:
-        """The values of a section; None, and each unreadable value as a fault, if there are any."""
+        """The values of a section; None, and faults, if a value is unreadable."""
         unreadable = list(value_faults(name, dict(section.get_params()), written_in=written_in))
         self += unreadable
         return None if unreadable else section()
 
-    def build(self, section: str, make: Any) -> Any:
-        with self.catching(section):
+    def build(self, section: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns; None, and a fault, if it raises an error of values."""
+        try:
             return make()
-        return None
+        except (ValueError, KeyError, ParameterException) as error:
+            # KeyError puts quotes around its message, so take the message itself.
+            self.append(f"[{section}] {error.args[0] if error.args else error}")
+            return None
 
 
-def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settings:
-    data, download, decode = sections["data"], sections["download"], sections["decode"]
+def _assemble(catalog: str, sections: Sections, faults: _Faults) -> Settings:
+    """The settings of one catalog; what is wrong is added to `faults`, section by section."""
+    data, decode, extract = sections["data"], sections["decode"], sections["extract"]
     faults += [f"[data] root {fault}" for fault in folder_faults(data.root)]
     layout = Layout(Path(data.root), catalog)
-    template = str(sample_videos(layout)) if catalog in SAMPLES else download.source
-    source = _source(template, download, faults)
-    if catalog not in SAMPLES:
-        faults += [f"[download] {fault}" for fault in source.faults()]
-    published = catalog in DATASETS and catalog not in SAMPLES
-    annotations = _annotations(catalog, sections[catalog]) if published else {}
-    if published:
-        faults += _missing(catalog, annotations)
-    if published and source.is_youtube and not DATASETS[catalog].on_youtube:
-        faults.append(
-            f"[download] source is YouTube, which has not {catalog}'s videos: name the folder they lie in"
-        )
-    if data.shards < 0 or data.part_megabytes < 1:
-        faults.append(
-            f"[data] shards is 0 or more, part_megabytes 1 or more; got {data.shards}, {data.part_megabytes}"
-        )
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", sections["extract"].device):
-        faults.append(
-            f"[extract] device is auto, cpu, cuda or cuda:1 and so on; got {sections['extract'].device!r}"
-        )
-    if decode.backend not in BACKENDS:
-        faults.append(f"[decode] backend is one of {', '.join(BACKENDS)}, got {decode.backend!r}")
+    is_dataset = catalog in DATASETS and catalog not in SAMPLES
+    source = _source(catalog, layout, sections["download"], faults)
+    annotations: dict[str, str] = {}
+    if is_dataset:
+        annotations = _annotations(catalog, sections[catalog])
+        faults += _annotation_faults(catalog, annotations)
+        faults += _source_faults(catalog, source)
+    faults += _data_faults(data)
+    faults += _compute_faults(extract.device, decode.backend)
     return Settings(
         layout=layout,
         shard_count=data.shards,
@@ -199,25 +195,49 @@ def _assemble(catalog: str, sections: dict[str, Any], faults: _Faults) -> Settin
         backend=decode.backend,
         recycle_after_videos=decode.recycle_after_videos,
         videos_at_once=faults.build("decode", lambda: _videos_at_once(decode.videos_at_once)) or 0,
-        device=sections["extract"].device,
-        variants=tuple(_variants(catalog, sections, faults)),
-        cluster=_same_fields("cluster", ClusterSettings, sections, faults),
-        slurm=_same_fields("slurm", SlurmSettings, sections, faults),
+        device=extract.device,
+        variants=tuple(_variants(catalog, layout, sections, faults)),
+        cluster=_section_settings("cluster", ClusterSettings, sections, faults),
+        slurm=_section_settings("slurm", SlurmSettings, sections, faults),
     )
 
 
-def _same_fields(name: str, kind: Any, sections: dict[str, Any], faults: _Faults) -> Any:
-    """A section whose keys are the fields of a dataclass that knows its own faults."""
-    made = kind(
-        **{field.name: getattr(sections[name], field.name) for field in dataclasses.fields(kind)}
-    )
-    faults += [f"[{name}] {fault}" for fault in made.faults()]
-    return made
+def _data_faults(data: Any) -> Iterator[str]:
+    if data.shards < 0:
+        yield f"[data] shards must be 0 or more; got {data.shards}"
+    if data.part_megabytes < 1:
+        yield f"[data] part_megabytes must be 1 or more; got {data.part_megabytes}"
 
 
-def _source(template: str, download: Any, faults: _Faults) -> SourceSettings:
+def _compute_faults(device: str, backend: str) -> Iterator[str]:
+    if not _DEVICE.fullmatch(device):
+        yield f"[extract] device must be auto, cpu, cuda, or like cuda:1; got {device!r}"
+    if backend not in BACKENDS:
+        yield f"[decode] backend must be one of {', '.join(BACKENDS)}; got {backend!r}"
+
+
+def _source_faults(catalog: str, source: SourceSettings) -> Iterator[str]:
+    if source.is_youtube and not DATASETS[catalog].on_youtube:
+        yield (
+            f"[download] source: {catalog} is not on YouTube; "
+            "set source to the folder with its videos"
+        )
+
+
+def _section_settings(name: str, kind: Any, sections: Sections, faults: _Faults) -> Any:
+    """The dataclass `kind` of a section whose keys are its fields."""
+    section = sections[name]
+    values = {field.name: getattr(section, field.name) for field in dataclasses.fields(kind)}
+    settings = kind(**values)
+    faults += [f"[{name}] {fault}" for fault in settings.faults()]
+    return settings
+
+
+def _source(catalog: str, layout: Layout, download: Any, faults: _Faults) -> SourceSettings:
+    """Where videos come from: for a sample, the folder that its generator writes."""
+    is_sample = catalog in SAMPLES
     source = SourceSettings(
-        template,
+        str(sample_videos(layout)) if is_sample else download.source,
         download.max_height,
         download.attempts,
         download.socket_timeout_seconds,
@@ -232,24 +252,31 @@ def _source(template: str, download: Any, faults: _Faults) -> SourceSettings:
         per_hour = faults.build("download", lambda: _videos_per_hour(download.videos_per_hour))
         pace = dataclasses.replace(pace, videos_per_hour=per_hour or 0.0)
     if not download.max_pause_hours >= 0:
-        faults.append(f"[download] max_pause_hours is 0 or more, got {download.max_pause_hours}")
-    return dataclasses.replace(source, asked_pace=pace)
+        faults.append(
+            f"[download] max_pause_hours must be 0 or more; got {download.max_pause_hours}"
+        )
+    source = dataclasses.replace(source, asked_pace=pace)
+    if not is_sample:
+        faults += [f"[download] {fault}" for fault in source.faults()]
+    return source
 
 
 def _videos_at_once(text: str) -> int:
     if text == "auto":
         return 0
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_AT_ONCE:
+    is_valid = _WHOLE_NUMBER.fullmatch(text) and 1 <= int(text) <= MAX_PARALLEL_VIDEOS
+    if not is_valid:
         raise ValueError(
-            f"videos_at_once is auto, or a whole number from 1 to {MOST_AT_ONCE}; got {text!r}"
+            f"videos_at_once must be auto, or a whole number from 1 to {MAX_PARALLEL_VIDEOS}; "
+            f"got {text!r}"
         )
     return int(text)
 
 
 def _videos_per_hour(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
+    if not _NUMBER.fullmatch(text):
         raise ValueError(
-            f"videos_per_hour is auto, 0 for no limit, or a number above it; got {text!r}"
+            f"videos_per_hour must be auto, 0 for no limit, or a number above 0; got {text!r}"
         )
     return float(text)
 
@@ -266,63 +293,74 @@ def _limits(decode: Any) -> DecodeLimits:
 
 
 def sample_videos(layout: Layout) -> Path:
-    """The folder the sample's generator writes its videos to."""
+    """The folder to which the generator of a sample writes its videos."""
     return layout.sources
 
 
 def _annotations(catalog: str, section: Any) -> dict[str, str]:
-    places = {
-        role: str(getattr(section, file.setting)) for role, file in DATASETS[catalog].files.items()
-    }
-    return {role: place for role, place in places.items() if place}
+    """Role of a published file → its path or address, where one is configured."""
+    places = {}
+    for role, file in DATASETS[catalog].files.items():
+        place = str(getattr(section, file.setting))
+        if place:
+            places[role] = place
+    return places
 
 
-def _missing(catalog: str, annotations: dict[str, str]) -> Iterator[str]:
-    """What a dataset cannot be read without."""
-    files = DATASETS[catalog].files
-    for role, published in files.items():
-        if published.required and role not in annotations:
-            what = (
-                "the folder of published files, or a ZIP of it"
-                if published.pattern
-                else "the published file"
-            )
-            yield f"[{catalog}] {published.setting} is empty; name {what} (from {DATASETS[catalog].url})"
+def _annotation_faults(catalog: str, annotations: Mapping[str, str]) -> Iterator[str]:
+    spec = DATASETS[catalog]
+    missing = [
+        file for role, file in spec.files.items() if file.required and role not in annotations
+    ]
+    for file in missing:
+        wanted = "the published file"
+        if file.pattern:
+            wanted = "the folder of published files, or a ZIP of it"
+        yield f"[{catalog}] {file.setting} is empty; name {wanted} (from {spec.url})"
     for role, place in annotations.items():
-        if "://" not in place and not Path(place).exists():
-            yield f"[{catalog}] {files[role].setting} {place!r} does not exist; mend the path"
-    if not annotations and not any(published.required for published in files.values()):
-        settings = " and ".join(published.setting for published in files.values())
+        is_address = "://" in place
+        if not is_address and not Path(place).exists():
+            setting = spec.files[role].setting
+            yield f"[{catalog}] {setting} {place!r} does not exist; correct the path"
+    if not annotations and not missing:
+        settings = " and ".join(file.setting for file in spec.files.values())
         yield f"[{catalog}] {settings} are all empty; name the published files, or build the sample"
 
 
-def _variants(catalog: str, sections: dict[str, Any], faults: _Faults) -> Iterator[Variant]:
+def _variants(
+    catalog: str, layout: Layout, sections: Sections, faults: _Faults
+) -> Iterator[Variant]:
     names = sections["extract"].extractors
-    if not names or len(set(names)) != len(names):
-        faults.append(
-            f"[extract] extractors names at least one extractor, each once; got {', '.join(names) or 'none'}"
-        )
+    is_repeated = len(set(names)) != len(names)
+    if not names or is_repeated:
+        listed = ", ".join(names) or "none"
+        faults.append(f"[extract] extractors must name extractors, each once; got {listed}")
+    folder = WeightsFolder(layout.weights)
     for name in names:
-        variant = faults.build(name, lambda name=name: _variant(name, catalog, sections, faults))
+        variant = faults.build(
+            name, functools.partial(_variant, name, catalog, folder, sections, faults)
+        )
         if variant is not None:
             yield variant
 
 
-def _variant(name: str, catalog: str, sections: dict[str, Any], faults: _Faults) -> Variant | None:
+def _variant(
+    name: str, catalog: str, folder: WeightsFolder, sections: Sections, faults: _Faults
+) -> Variant | None:
+    """The variant of one name in `extractors`; None if its section is unreadable."""
     if not VARIANT_NAME.fullmatch(name):
         raise ValueError(
-            f"an extractor is named like c3d, a second group of settings like c3d.dense; got {name!r}"
+            "an extractor must be named like c3d, a second group of settings like c3d.dense; "
+            f"got {name!r}"
         )
     spec = EXTRACTORS[name.partition(".")[0]]
-    own: Any = sections[spec.name]
-    section = (
-        own if name == spec.name else faults.read(name, extractor_section(name, spec.name, own), {})
-    )
+    section: Any = sections[spec.name]
+    if name != spec.name:
+        section = faults.read(name, extractor_section(name, spec.name, section), {})
     if section is None:
         return None
     fields = [field.name for field in dataclasses.fields(spec.settings_type)]
     chosen = spec.settings_type(**{field: getattr(section, field) for field in fields})
-    folder = WeightsFolder(Layout(Path(sections["data"].root), catalog).weights)
     weights = _weights(name, section.weights, catalog, folder) if spec.needs_weights else ""
     return Variant(name, spec, chosen, weights, folder.converted)
 
@@ -331,26 +369,38 @@ def _weights(name: str, weights: str, catalog: str, folder: WeightsFolder) -> st
     if not weights and catalog in SAMPLES:
         return SAMPLE_WEIGHTS
     if not weights:
+        advice = folder.advice(name.partition(".")[0])
         raise ValueError(
-            f"weights is empty, and {catalog} is real video: {folder.advice(name.partition('.')[0])}, then name them "
-            f"with --{name.replace('.', '-')}-weights; or write random:SEED for a dry run whose features say so"
+            f"weights is empty, and {catalog} is real video: {advice}, then name them with "
+            f"--{name.replace('.', '-')}-weights; or write random:SEED for a dry run, whose "
+            "features are marked as random"
         )
-    return weights if random_seed(weights) is not None else str(folder.resolve(weights))
+    is_random = random_seed(weights) is not None
+    return weights if is_random else str(folder.resolve(weights))
 
 
 def _unknown_keys() -> Iterator[str]:
-    """Misspelt keys and sections: Luigi lets them pass, and a setting that does nothing is worse
-    than an error.
+    """Misspelt keys and sections.
+
+    Luigi ignores them, and a setting without effect is worse than an error.
     """
     config = get_config()
-    theirs = {*Register.task_names(), "logging"}
+    luigi_sections = {*Register.task_names(), "logging"}
     for section in config.sections():
-        first, _, second = section.partition(".")
-        base = SECTIONS.get(section) or SECTIONS.get(second if first in DATASETS else first)
+        base = _base_section(section)
         if base is not None:
             known = {name for name, _ in base.get_params()}
             for key in config[section]:
                 if key not in known:
-                    yield f"[{section}] has no setting {key!r}; it has {', '.join(sorted(known))}"
-        elif section not in theirs:
+                    allowed = ", ".join(sorted(known))
+                    yield f"[{section}] has no setting {key!r}; it has {allowed}"
+        elif section not in luigi_sections:
             yield f"there is no section [{section}]; sections are {', '.join(sorted(SECTIONS))}"
+
+
+def _base_section(name: str) -> type[luigi.Config] | None:
+    """The section whose keys this one may have: `[c3d]` for `[sample.c3d]` and `[c3d.dense]`."""
+    if name in SECTIONS:
+        return SECTIONS[name]
+    first, _, second = name.partition(".")
+    return SECTIONS.get(second if first in DATASETS else first)

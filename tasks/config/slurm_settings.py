@@ -7,22 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 WARNING_SECONDS = 120
-"""Slurm tells an element of an array so long before it ends it."""
-
-
+"""Slurm warns an element of an array so many seconds before it ends it."""
 MAX_GRACE_SECONDS = 300
-
-
-_NAMES = re.compile(r"[\w.,@+-]*")
-
-
+MIN_TIME_SECONDS = 60
 PLAIN_PATH = re.compile(r"[\w./$@+-]*")
-
-
+_NAMES = re.compile(r"[\w.,@+-]*")
 _DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[\w.,:@/+*%()\[\]&|-]+)?")
-
-
-_TIME = re.compile(r"(?:(\d+)-(\d+)(?::(\d+))?(?::(\d+))?|(\d+)(?::(\d+))?(?::(\d+))?)")
+_DAYS_AND_HOURS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
+_HOURS = re.compile(r"(\d+):(\d+):(\d+)")
+_MINUTES = re.compile(r"(\d+)(?::(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -43,50 +36,66 @@ class SlurmSettings:
     requeues: int = 100
 
     def faults(self) -> Iterator[str]:
-        """One sentence for each thing that is wrong: everything here ends up in a script that a
-        shell reads.
+        """One sentence for each wrong setting.
+
+        The checks are strict because a shell reads the script that holds these values.
         """
-        for name in ("partition", "account", "interface"):
-            if not _NAMES.fullmatch(getattr(self, name)):
-                yield f"{name} holds letters, digits and . , @ + - _; got {getattr(self, name)!r}"
-        if not _TIME.fullmatch(self.time) or self.time_seconds < 60:
-            yield f"time is at least a minute, written as Slurm writes it, like 1-00:00:00 or 90; got {self.time!r}"
-        if (
-            min(self.jobs, self.cores, self.memory_gigabytes) < 1
-            or min(self.gpus, self.requeues) < 0
-        ):
-            got = (
-                f"{self.jobs}, {self.cores}, {self.memory_gigabytes}, {self.gpus}, {self.requeues}"
+        yield from self._number_faults()
+        yield from self._text_faults()
+        if self.time_seconds < MIN_TIME_SECONDS:
+            yield (
+                "time must be at least a minute, written as Slurm writes it, like 1-00:00:00 or "
+                f"90; got {self.time!r}"
             )
-            yield f"jobs, cores and memory_gigabytes are 1 or more, gpus and requeues 0 or more; got {got}"
-        if self.gpus > 1:
-            yield f"gpus is 0 or 1, since a worker uses one; ask for more jobs instead; got {self.gpus}"
+
+    def _number_faults(self) -> Iterator[str]:
+        for name in ("jobs", "cores", "memory_gigabytes"):
+            if getattr(self, name) < 1:
+                yield f"{name} must be 1 or more; got {getattr(self, name)}"
+        if self.requeues < 0:
+            yield f"requeues must be 0 or more; got {self.requeues}"
+        if self.gpus not in (0, 1):
+            yield (
+                "gpus must be 0 or 1, since a worker uses one; ask for more jobs instead; "
+                f"got {self.gpus}"
+            )
+
+    def _text_faults(self) -> Iterator[str]:
+        for name in ("partition", "account", "interface"):
+            value = getattr(self, name)
+            if not _NAMES.fullmatch(value):
+                yield f"{name} may hold letters, digits and . , @ + - _; got {value!r}"
         for directive in self.directives:
             if not _DIRECTIVE.fullmatch(directive):
-                yield f"directives are options of sbatch like --constraint=a100, --exclusive; got {directive!r}"
+                yield (
+                    "directives must be options of sbatch like --constraint=a100, --exclusive; "
+                    f"got {directive!r}"
+                )
         if not PLAIN_PATH.fullmatch(self.scratch):
-            yield f"scratch is a folder on the node like /scratch or $TMPDIR, without blanks; got {self.scratch!r}"
+            yield (
+                "scratch must be a folder on the node like /scratch or $TMPDIR, without blanks; "
+                f"got {self.scratch!r}"
+            )
         if not self.prologue.isprintable():
-            yield "prologue is one line of shell, like `module load cuda`"
+            yield "prologue must be one line of shell, like `module load cuda`"
 
     @property
     def time_seconds(self) -> int:
-        """The wall time in seconds; 0 if it cannot be read."""
-        match = _TIME.fullmatch(self.time)
-        if match is None:
-            return 0
-        if match[1] is not None:
-            days, hours, minutes, seconds = (int(match[place] or 0) for place in (1, 2, 3, 4))
-        elif match[7] is not None:
-            days, (hours, minutes, seconds) = 0, (int(match[place]) for place in (5, 6, 7))
-        else:
-            days, hours, (minutes, seconds) = 0, 0, (int(match[place] or 0) for place in (5, 6))
+        """The wall time in seconds; 0 if it is not written as Slurm writes it."""
+        days = hours = minutes = seconds = 0
+        if match := _DAYS_AND_HOURS.fullmatch(self.time):
+            days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
+        elif match := _HOURS.fullmatch(self.time):
+            hours, minutes, seconds = (int(number) for number in match.groups())
+        elif match := _MINUTES.fullmatch(self.time):
+            minutes, seconds = (int(number or 0) for number in match.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
     @property
     def lifetime_options(self) -> list[str]:
-        """A worker ends before its job would, not all at once, and lets go of its shard while there
-        is time.
+        """Options of a Dask worker that end it before its job, so that it can release its shard.
+
+        The workers end at different times.
         """
         grace = min(MAX_GRACE_SECONDS, self.time_seconds // 4)
         return [
@@ -103,5 +112,5 @@ class SlurmSettings:
 
     @property
     def prologue_lines(self) -> list[str]:
-        """What a job runs first."""
+        """Lines of shell that a job runs first."""
         return [self.prologue] if self.prologue else []

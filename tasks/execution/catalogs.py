@@ -1,12 +1,10 @@
-"""The catalog of a dataset on disk: built from annotations, read, and compared with what is asked
-for.
-"""
+"""Catalogs on disk: built from annotations, read, and compared with the settings."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.datasets.parsing.annotation_files import read_source
@@ -20,6 +18,7 @@ from pipeline.datasets.parsing.parsed_dataset import (
 from pipeline.datasets.registry import SourceFile, dataset_spec
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import readable_json
+from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.files import atomic_write
@@ -27,95 +26,113 @@ from tasks.config.settings import SAMPLES, Settings
 from tasks.execution import progress
 
 SAMPLE_SHARDS = 3
-
-
-ODDITIES = "oddities.csv"
-
-
-ASKED = "asked.json"
-"""In the catalog's sources: what the catalog was made from."""
+"""A sample is small, but should still show what shards are."""
+ODDITIES_FILE = "oddities.csv"
+REQUEST_FILE = "asked.json"
+"""In the catalog's sources: the settings that the catalog was made from."""
 
 
 def build_catalog(settings: Settings) -> None:
-    """Read the configured annotations into `ROOT/<catalog>/catalog.json` and its tables; oddities
-    go to a CSV.
+    """Read the configured annotations into `ROOT/<catalog>/catalog.json` and its tables.
+
+    Oddities of the annotations go to a CSV file. For a sample, its videos are generated first.
     """
     layout = settings.layout
     if layout.catalog in SAMPLES:
-        with progress.bar("drawing the sample", "video") as advance:
+        with progress.progress_bar("drawing the sample", "video") as advance:
             SAMPLES[layout.catalog](layout.sources, advance)
-    spec = dataset_spec(layout.catalog)
-    contents = _contents(settings)
-    survey = spec.read(contents, name=layout.catalog, shard_count=_shard_count(settings))
-    write_catalog(layout, survey.catalog)
-    write_oddities(layout.sources / ODDITIES, survey.oddities)
-    atomic_write.publish(layout.sources / ASKED, readable_json(_asked(settings)), replace=True)
-    for line in _told(survey, layout.sources / ODDITIES):
-        progress.say(line)
+    dataset = dataset_spec(layout.catalog).read(
+        _read_annotations(layout, settings.annotations),
+        name=layout.catalog,
+        shard_count=_shard_count(settings),
+    )
+    oddities_file = layout.sources / ODDITIES_FILE
+    write_catalog(layout, dataset.catalog)
+    write_oddities(oddities_file, dataset.oddities)
+    # Last: a catalog without this file is built again.
+    request = readable_json(_request_record(settings))
+    atomic_write.publish(layout.sources / REQUEST_FILE, request, replace=True)
+    for line in _summary_lines(dataset, oddities_file):
+        progress.log_line(line)
 
 
-def _told(survey: ParsedDataset, listed: Path) -> Iterator[str]:
-    catalog = survey.catalog
-    people = f" by {len(catalog.users):,} users" if catalog.users else ""
-    marks = f"{len(catalog.annotations):,} annotations{people}"
-    yield f"{catalog.name}: {len(catalog.videos):,} videos, {marks}, {catalog.shard_count} shards"
-    found = {name: cases for name, cases in survey.oddities.items() if cases}
-    odd = [
-        f"{len(cases):,} {name}" for name, cases in found.items() if not name.startswith(DROPPED)
-    ]
-    if odd:
-        yield f"{catalog.name}: kept as published, though odd: {', '.join(odd)}; listed in {listed}"
-    for name, cases in found.items():
+def _summary_lines(dataset: ParsedDataset, oddities_file: Path) -> Iterator[str]:
+    catalog = dataset.catalog
+    users = f" by {len(catalog.users):,} users" if catalog.users else ""
+    annotations = f"{len(catalog.annotations):,} annotations{users}"
+    videos = f"{len(catalog.videos):,} videos"
+    yield f"{catalog.name}: {videos}, {annotations}, {catalog.shard_count} shards"
+    kept, dropped = [], []
+    for name, cases in dataset.oddities.items():
+        if not cases:
+            continue
         if name.startswith(DROPPED):
             reason = name.removeprefix(DROPPED)
-            left_out = f"{len(cases):,} {reason}, as in {quote_value(cases[0])}"
-            yield f"{catalog.name}: left out: {left_out}; listed in {listed}"
+            dropped.append(f"{len(cases):,} {reason}, as in {quote_value(cases[0])}")
+        else:
+            kept.append(f"{len(cases):,} {name}")
+    listed = f"listed in {oddities_file}"
+    if kept:
+        yield f"{catalog.name}: kept as published, though odd: {', '.join(kept)}; {listed}"
+    for line in dropped:
+        yield f"{catalog.name}: left out: {line}; {listed}"
 
 
 def is_current(settings: Settings) -> bool:
-    """Whether the catalog on disk is whole and came from what is configured; an address is not
-    asked again.
+    """Whether the catalog on disk is whole and was made from the present settings and files.
+
+    Local annotation files are compared byte by byte; files at an address are not fetched again.
     """
     layout = settings.layout
     try:
-        catalog_of(settings)
-        if json.loads((layout.sources / ASKED).read_bytes()) != _asked(settings):
-            return False
+        load_catalog(layout)
+        request = json.loads((layout.sources / REQUEST_FILE).read_bytes())
     except (LookupFailed, IntegrityError, FileNotFoundError, ValueError):
         return False
+    if request != _request_record(settings):
+        return False
     files = dataset_spec(layout.catalog).files
-    return all(
-        _published(files[role], place) == (layout.sources / files[role].file).read_bytes()
-        for role, place in settings.annotations.items()
-        if "://" not in place
-    )
+    for role, place in settings.annotations.items():
+        if _is_address(place):
+            continue
+        kept = (layout.sources / files[role].file).read_bytes()
+        if _read_published(files[role], place) != kept:
+            return False
+    return True
 
 
-def _contents(settings: Settings) -> dict[str, bytes]:
-    """Role → bytes as published, which are also kept in the catalog's sources."""
-    sources, files = settings.layout.sources, dataset_spec(settings.layout.catalog).files
-    if settings.layout.catalog in SAMPLES:
-        return {role: (sources / published.file).read_bytes() for role, published in files.items()}
-    contents = {
-        role: _published(files[role], place) for role, place in settings.annotations.items()
-    }
+def _read_annotations(layout: Layout, annotations: Mapping[str, str]) -> dict[str, bytes]:
+    """Role → bytes as published; they are also saved in the catalog's sources.
+
+    `annotations` maps a role to its path or address. A sample's files are in the sources already.
+    """
+    files = dataset_spec(layout.catalog).files
+    if layout.catalog in SAMPLES:
+        return {role: (layout.sources / file.file).read_bytes() for role, file in files.items()}
+    contents = {role: _read_published(files[role], place) for role, place in annotations.items()}
     for role, content in contents.items():
-        atomic_write.publish(sources / files[role].file, content, replace=True)
+        atomic_write.publish(layout.sources / files[role].file, content, replace=True)
     return contents
 
 
-def _published(published: SourceFile, place: str) -> bytes:
-    if published.pattern and "://" not in place and Path(place).is_dir():
+def _read_published(published: SourceFile, place: str) -> bytes:
+    is_folder = not _is_address(place) and Path(place).is_dir()
+    if published.pattern and is_folder:
         pack = list_file_names if published.names_only else zip_folder
         return pack(Path(place), published.pattern)
     return read_source(place)
 
 
-def catalog_of(settings: Settings) -> Catalog:
-    """The catalog on disk, read once per process: PHD2's takes two seconds, and every shard asks
-    for it.
+def _is_address(place: str) -> bool:
+    return "://" in place
+
+
+def load_catalog(layout: Layout) -> Catalog:
+    """The catalog on disk, read once per process.
+
+    PHD2's takes two seconds to read, and every shard needs it.
     """
-    return _read(settings.layout.folder, settings.layout.catalog_file.read_bytes())
+    return _read(layout.folder, layout.catalog_file.read_bytes())
 
 
 @functools.lru_cache(maxsize=2)
@@ -125,10 +142,10 @@ def _read(folder: Path, _header: bytes) -> Catalog:
 
 
 def _shard_count(settings: Settings) -> int | None:
-    # A sample is small, but its shards should still show what shards are.
-    fallback = SAMPLE_SHARDS if settings.layout.catalog in SAMPLES else None
-    return settings.shard_count or fallback
+    if settings.shard_count:
+        return settings.shard_count
+    return SAMPLE_SHARDS if settings.layout.catalog in SAMPLES else None
 
 
-def _asked(settings: Settings) -> dict[str, JSON]:
+def _request_record(settings: Settings) -> dict[str, JSON]:
     return {"annotations": dict(settings.annotations), "shards": settings.shard_count}

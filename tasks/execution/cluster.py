@@ -1,10 +1,8 @@
-"""Where shards are built: here, or by Dask workers on this machine, in Slurm jobs, or at a
-scheduler that runs already.
+"""Dask workers: on this machine, in Slurm jobs, or at a scheduler that runs already.
 
-Every connection is TLS, with certificates made for the one run, or given for a scheduler of
-somebody else's; whoever can talk to a Dask scheduler can run code as its user, so a plain
-connection is accepted on loopback alone. Knows how workers come to be and come back; refuses to
-know what they are asked to do.
+Every connection is TLS, with certificates made for one run, or given by the user for an existing
+scheduler. Everybody who reaches a Dask scheduler can run code as its user, so a plain connection is
+accepted on loopback only.
 """
 
 from __future__ import annotations
@@ -14,13 +12,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.compute.devices import visible_gpus
 from storage.base.errors import SettingsError, SystemicFault
-from tasks.config.cluster_settings import ADDRESS, LOCAL, LOOPBACK, SLURM, ClusterSettings
+from tasks.config.cluster_settings import LOCAL, LOOPBACK, SLURM, ClusterSettings
 from tasks.config.slurm_settings import PLAIN_PATH, SlurmSettings
 
 CONNECT_SECONDS = 20.0
@@ -32,12 +30,12 @@ DASK: Mapping[str, Any] = {
     # No pages are served: the ports stay, but there is nothing behind them.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
-    # A worker that is gone for so long is given up with all that would restart it, and another is
-    # asked for. A nanny needs seconds to start a process anew, and half a minute where many start
-    # at once.
+    # After this time Dask gives up a lost worker, and another one is asked for. A nanny needs
+    # seconds to restart a process, and half a minute where many start at once.
     "distributed.deploy.lost-worker-timeout": "90s",
 }
-"""What we ask of Dask, whatever a user's own Dask configuration says."""
+"""Dask settings that a user's own Dask configuration must not change."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,20 @@ class DaskCluster:
 
     client: Any
     device: str
-    """The device a worker is to use, in the worker's own words."""
+    """The device of a worker, as the worker names it."""
     replace_lost: Callable[[], None]
-    """Ask for workers in place of those that are gone for good."""
+    """Starts workers in place of those that are lost for good."""
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    """Where a Dask client finds its scheduler, and what is known of the workers there."""
+
+    address: Any
+    """An address, or a cluster object of Dask."""
+    device: str
+    replace_lost: Callable[[], None]
+    client_options: dict[str, Any] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -57,99 +66,100 @@ def connect(
 ) -> Iterator[DaskCluster]:
     """Workers for so many shards, while the block runs.
 
-    `folder` is where jobs of a cluster find their certificates and leave their logs. Raises
-    SystemicFault where nothing answers.
+    In `folder`, jobs of a cluster find their certificates and write their logs. Raises
+    SystemicFault if no scheduler answers.
     """
     import dask
     from distributed import Client
 
-    with dask.config.set(
-        {**DASK, "distributed.scheduler.allowed-failures": cluster.allowed_failures}
-    ):
-        make = {LOCAL: _local, SLURM: _slurm, ADDRESS: _at_address}[cluster.kind]
-        with make(cluster, slurm, device, folder, shards) as (
-            place,
-            options,
-            seen_device,
-            replace_lost,
-        ):
-            try:
-                client = Client(place, set_as_default=False, **options)
-            except (OSError, TimeoutError) as error:
-                raise SystemicFault(
-                    f"no Dask scheduler answers at {cluster.address or place}: {error}. Check the address and, for "
-                    "tls://, that both sides use certificates of the same authority; then run the same command again."
-                ) from error
-            with client:
-                yield DaskCluster(client, seen_device, replace_lost)
-
-
-_Place = tuple[Any, dict[str, Any], str, Callable[[], None]]
+    if cluster.kind == LOCAL:
+        workers = _local(cluster, device, shards)
+    elif cluster.kind == SLURM:
+        workers = _slurm(slurm, device, folder, shards)
+    else:
+        workers = _at_address(cluster, device)
+    changed = {**DASK, "distributed.scheduler.allowed-failures": cluster.allowed_failures}
+    with dask.config.set(changed), workers as endpoint:
+        try:
+            client = Client(endpoint.address, set_as_default=False, **endpoint.client_options)
+        except (OSError, TimeoutError) as error:
+            raise SystemicFault(
+                f"no Dask scheduler answers at {cluster.address or endpoint.address}: {error}. "
+                "Check the address and, for tls://, that both sides use certificates of the same "
+                "authority; then run the same command again."
+            ) from error
+        with client:
+            yield DaskCluster(client, endpoint.device, endpoint.replace_lost)
 
 
 @contextlib.contextmanager
-def _local(
-    cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path, shards: int
-) -> Iterator[_Place]:
-    """One process for each GPU, or for some cores each, all of this machine and heard on loopback
-    alone.
-    """
-    from distributed import Nanny, Scheduler, SpecCluster
+def _local(cluster: ClusterSettings, device: str, shards: int) -> Iterator[_Endpoint]:
+    """One process for each GPU, or for some cores each, of this machine, on loopback only."""
+    from distributed import Scheduler, SpecCluster
     from distributed.security import Security
 
     gpus = visible_gpus(device)
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    count = min(shards, cluster.workers or len(gpus) or max(1, cores // cluster.cores_per_worker))
+    cores = _available_cores()
+    wanted = cluster.workers or len(gpus) or max(1, cores // cluster.cores_per_worker)
+    count = min(shards, wanted)
+    threads = cluster.cores_per_worker
+    if gpus:
+        # Decoding for a GPU needs cores: each worker gets its share of all of them.
+        threads = max(threads, cores // count)
     common = {
         "host": LOOPBACK,
         "dashboard_address": f"{LOOPBACK}:0",
         "security": Security.temporary(),
         "protocol": "tls://",
     }
-
-    def worker(number: int) -> dict[str, Any]:
-        threads = str(
-            max(cluster.cores_per_worker, cores // count) if gpus else cluster.cores_per_worker
-        )
-        environment = dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
-        )
-        if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        # What stops a shard travels back and is told once, by us; Dask's own log would tell it
-        # again.
-        limits = {
-            "nthreads": 1,
-            "memory_limit": 0,
-            "dashboard": False,
-            "silence_logs": logging.CRITICAL,
-        }
-        return {"cls": Nanny, "options": {**common, **limits, "env": environment}}
-
     with SpecCluster(
-        workers={number: worker(number) for number in range(count)},
+        workers={
+            number: _local_worker(common, threads, gpus[number % len(gpus)] if gpus else None)
+            for number in range(count)
+        },
         scheduler={"cls": Scheduler, "options": {**common, "port": 0, "dashboard": False}},
         security=common["security"],
         silence_logs=logging.CRITICAL,
         name="video-highlights",
     ) as workers:
-        yield workers, {}, "cuda" if gpus else device, lambda: workers.scale(count)
+        yield _Endpoint(workers, "cuda" if gpus else device, lambda: workers.scale(count))
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _local_worker(common: Mapping[str, Any], threads: int, gpu: str | None) -> dict[str, Any]:
+    """Dask's description of one worker process with so many threads of arithmetic."""
+    from distributed import Nanny
+
+    environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    options = {
+        "nthreads": 1,
+        "memory_limit": 0,
+        "dashboard": False,
+        # An error that stops a shard is printed once, by this program; Dask's log would repeat it.
+        "silence_logs": logging.CRITICAL,
+    }
+    return {"cls": Nanny, "options": {**common, **options, "env": environment}}
 
 
 @contextlib.contextmanager
-def _slurm(
-    _: ClusterSettings, slurm: SlurmSettings, device: str, folder: Path, shards: int
-) -> Iterator[_Place]:
-    """One Slurm job for each worker, the scheduler in this process."""
+def _slurm(slurm: SlurmSettings, device: str, folder: Path, shards: int) -> Iterator[_Endpoint]:
+    """One Slurm job for each worker; the scheduler runs in this process."""
     from dask_jobqueue.slurm import SLURMCluster
     from distributed.security import Security
 
-    if not PLAIN_PATH.fullmatch(str(folder.absolute())):
+    absolute = str(folder.absolute())
+    if not PLAIN_PATH.fullmatch(absolute):
         raise SettingsError(
             (
-                f"the script of a Slurm job cannot hold {folder.absolute()}; choose a [data] root without blanks",
+                f"the script of a Slurm job cannot hold the path {absolute}; "
+                "choose a [data] root without blanks",
             )
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +176,8 @@ def _slurm(
         interface=slurm.interface or None,
         job_name="video-highlights",
         python=sys.executable,
-        # A job that ends is replaced by us; one that Slurm requeues as well would be one too many.
+        # This program replaces a job that ends; if Slurm requeued it too, there would be one too
+        # many.
         job_extra_directives=[*slurm.directives, *slurm.gpu_directives, "--no-requeue"],
         job_script_prologue=[*slurm.prologue_lines, f"export OMP_NUM_THREADS={slurm.cores}"],
         worker_extra_args=[
@@ -175,8 +186,8 @@ def _slurm(
             "--dashboard-address",
             f"{LOOPBACK}:0",
         ],
-        log_directory=str(folder.absolute()),
-        shared_temp_directory=str(folder.absolute()),
+        log_directory=absolute,
+        shared_temp_directory=absolute,
         local_directory=slurm.scratch or str(folder.absolute() / "dask"),
         security=Security.temporary(),
         protocol="tls://",
@@ -184,23 +195,22 @@ def _slurm(
         silence_logs=logging.CRITICAL,
     ) as workers:
         workers.scale(jobs=jobs)
-        # A job that ended is no longer among the workers, but still in the plan: scaling anew opens
-        # another.
-        yield workers, {}, device, lambda: workers.scale(jobs=jobs)
+        # A job that ended is not among the workers any more, but still in Dask's plan: scaling
+        # again starts another one.
+        yield _Endpoint(workers, device, lambda: workers.scale(jobs=jobs))
 
 
 @contextlib.contextmanager
-def _at_address(
-    cluster: ClusterSettings, _: SlurmSettings, device: str, folder: Path, shards: int
-) -> Iterator[_Place]:
-    """A scheduler that somebody started, with the workers it has."""
+def _at_address(cluster: ClusterSettings, device: str) -> Iterator[_Endpoint]:
+    """A scheduler that runs already, with the workers it has."""
     from distributed.security import Security
 
-    tls = Security(
-        tls_ca_file=cluster.tls_ca_file,
-        tls_client_cert=cluster.tls_cert,
-        tls_client_key=cluster.tls_key,
-        require_encryption=True,
-    )
-    options = {"security": tls} if cluster.address.startswith("tls://") else {}
-    yield cluster.address, {**options, "timeout": CONNECT_SECONDS}, device, lambda: None
+    options: dict[str, Any] = {"timeout": CONNECT_SECONDS}
+    if cluster.address.startswith("tls://"):
+        options["security"] = Security(
+            tls_ca_file=cluster.tls_ca_file,
+            tls_client_cert=cluster.tls_cert,
+            tls_client_key=cluster.tls_key,
+            require_encryption=True,
+        )
+    yield _Endpoint(cluster.address, device, lambda: None, options)

@@ -1,10 +1,9 @@
-"""The shards of a run on Dask workers: longest first, one to a worker, until each is done or has
-said why not.
+"""Distributes the shards of a run to Dask workers, longest first, one shard to a worker.
 
-Luigi sees one task. What a shard's end means is decided here: a worker that died sends its shard to
-another; a video that keeps killing workers is blamed alone; a shard that is held elsewhere waits.
-Nothing here is lost with this process, since workers write everything down: the same command goes
-on later.
+Luigi sees one task. This module decides what follows when a shard ends: another worker continues
+the shard of a worker that died; a video that keeps killing workers is blamed, and only that video;
+a shard that another process holds waits. If this process dies, nothing is lost, since workers write
+everything to disk: the same command continues later.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from tasks.config.settings import Settings
 from tasks.execution import progress
 from tasks.execution.cluster import DaskCluster, connect
 from tasks.execution.dask_worker import (
-    BETWEEN,
+    ID_SEPARATOR,
     InFlightLog,
     WorkerRequest,
     WorkerShutdown,
@@ -40,10 +39,12 @@ from tasks.execution.dask_worker import (
 
 TICK_SECONDS = 1.0
 HELD_WAIT_SECONDS = 5.0
-"""How long a shard waits that another process holds, before it is tried again."""
+"""How long a shard that another process holds waits before the next try."""
 HELD_LIMIT_SECONDS = 180.0
-"""How long it is tried in all: a worker that Dask gave up may still be alive for a while, and of
-one that died with its node it takes two minutes of silence to know.
+"""How long a held shard is tried in all.
+
+A worker that Dask gave up may live on for a while; that a worker died with its node is known after
+two minutes of silence.
 """
 LINE_EVERY_SECONDS = 60.0
 
@@ -51,7 +52,7 @@ LINE_EVERY_SECONDS = 60.0
 def build_shards(settings: Settings, jobs: Sequence[ShardJob], run_name: str = "unnamed") -> None:
     """Build these shards on the workers of `[cluster]`, and return when all are complete.
 
-    Raises the gravest of what stopped shards; those that could be built are built by then.
+    Raises the error that stopped a shard; all other shards that could be built are built by then.
     """
     longest_first = sorted(jobs, key=lambda job: (-len(job.todo()), job.shard))
     with connect(
@@ -61,82 +62,84 @@ def build_shards(settings: Settings, jobs: Sequence[ShardJob], run_name: str = "
         folder=settings.layout.cluster,
         shards=len(jobs),
     ) as workers:
-        Dispatch(settings, workers, [job.shard for job in longest_first], run_name).run()
+        Dispatcher(settings, workers, [job.shard for job in longest_first], run_name).run()
 
 
 @dataclass(frozen=True)
-class _Held:
-    """A shard that another process holds: when to try again, and who said what about it."""
+class _HeldShard:
+    """A shard that another process holds."""
 
-    until: float
+    retry_at: float
     error: LeaseHeld
 
 
-class Dispatch:
-    """One run's shards: which wait, which are with a worker, which failed."""
+class Dispatcher:
+    """The shards of one run: which wait, which are with a worker, which failed."""
 
     def __init__(
         self,
         settings: Settings,
-        workers: DaskCluster,
+        cluster: DaskCluster,
         shards: Sequence[int],
         run_name: str = "unnamed",
     ) -> None:
-        self._settings = dataclasses.replace(settings, device=workers.device)
+        self._settings = dataclasses.replace(settings, device=cluster.device)
         self._run_name = run_name
-        self._crew = workers
-        self._client = workers.client
+        self._cluster = cluster
+        self._client = cluster.client
         self._topic = f"video-highlights-{uuid.uuid4().hex}"
         self._versions = versions()
         self._waiting = deque(shards)
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, _HeldShard] = {}
         self._held_since: dict[int, float] = {}
-        self._with_a_worker: dict[Any, int] = {}
+        self._shard_of_future: dict[Any, int] = {}
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._begun = {shard: InFlightLog(settings.layout.in_flight(shard)) for shard in shards}
+        self._in_flight = {shard: InFlightLog(settings.layout.in_flight(shard)) for shard in shards}
         self._lines_seen = dict.fromkeys(shards, 0)
         self._one_by_one: set[int] = set()
         self._blamed: dict[int, frozenset[str]] = dict.fromkeys(shards, frozenset())
         self._errors: list[BaseException] = []
-        self._videos = _VideosOnce()
+        self._events = _VideoEvents()
         self._last_line = time.monotonic()
 
     def run(self) -> None:
-        """Until nothing waits and nothing is with a worker."""
-        for begun in self._begun.values():
-            begun.forget()  # an earlier run's deaths are not held against its videos
-        self._client.subscribe_topic(self._topic, self._videos.event)
+        """Distribute shards until none waits and none is with a worker."""
+        for log in self._in_flight.values():
+            log.delete()  # deaths of an earlier run do not count against its videos
+        self._client.subscribe_topic(self._topic, self._events.on_event)
         try:
-            while self._waiting or self._held or self._with_a_worker:
-                self._hand_out()
-                self._take_back()
+            while self._waiting or self._held or self._shard_of_future:
+                self._submit_waiting()
+                self._collect_one()
         except (OSError, TimeoutError, concurrent.futures.CancelledError) as error:
-            raise _scheduler_gone(error) from error
+            raise _scheduler_lost(error) from error
         finally:
             self._client.unsubscribe_topic(self._topic)
-        for found in self._errors:
-            exit_codes.note(found)
+        for failure in self._errors:
+            exit_codes.record_failure(failure)
         if self._errors:
             raise self._errors[0]
 
-    def _hand_out(self) -> None:
-        """As many shards as there are workers: what waits at a busy worker would be blamed for that
-        worker's death.
+    def _submit_waiting(self) -> None:
+        """Submit as many shards as there are workers.
+
+        A shard that waits at a busy worker would be blamed for that worker's death.
         """
         workers = self._client.nthreads()
-        self._tell_if_nobody_works(len(workers))
-        for shard in [
-            shard for shard, held in self._held.items() if time.monotonic() >= held.until
-        ]:
-            self._try_again(shard, self._held.pop(shard).error)
-        while self._waiting and len(self._with_a_worker) < max(1, len(workers)):
-            self._submit(self._waiting.popleft(), None)
+        self._report_missing_workers(len(workers))
+        now = time.monotonic()
+        due = [shard for shard, held in self._held.items() if now >= held.retry_at]
+        for shard in due:
+            self._retry_held(shard, self._held.pop(shard).error)
+        while self._waiting and len(self._shard_of_future) < max(1, len(workers)):
+            self._submit(self._waiting.popleft())
 
-    def _submit(self, shard: int, near: list[str] | None) -> None:
-        order = WorkerRequest(
-            settings=dataclasses.replace(self._settings, videos_at_once=1)
-            if shard in self._one_by_one
-            else self._settings,
+    def _submit(self, shard: int, preferred_workers: Sequence[str] = ()) -> None:
+        settings = self._settings
+        if shard in self._one_by_one:
+            settings = dataclasses.replace(settings, videos_at_once=1)
+        request = WorkerRequest(
+            settings=settings,
             shard=shard,
             folder=Path.cwd(),
             topic=self._topic,
@@ -144,96 +147,103 @@ class Dispatch:
             blamed=self._blamed[shard],
             run_name=self._run_name,
         )
-        name = f"shard-{shard:03d}-{uuid.uuid4().hex[:8]}"
-        asked = {"workers": near, "allow_other_workers": True} if near else {}
-        future = self._client.submit(build_shard, order, key=name, pure=False, **asked)
-        self._with_a_worker[future] = shard
+        # Dask would answer a second task of the same name with the result of the first.
+        key = f"shard-{shard:03d}-{uuid.uuid4().hex[:8]}"
+        options: dict[str, Any] = {}
+        if preferred_workers:
+            options = {"workers": list(preferred_workers), "allow_other_workers": True}
+        future = self._client.submit(build_shard, request, key=key, pure=False, **options)
+        self._shard_of_future[future] = shard
         future.add_done_callback(self._ended.put)
 
-    def _take_back(self) -> None:
+    def _collect_one(self) -> None:
         try:
             future = self._ended.get(timeout=TICK_SECONDS)
         except queue.Empty:
-            self._crew.replace_lost()
-            if self._client.status != "running":
-                raise _scheduler_gone(OSError(f"the connection is {self._client.status}")) from None
+            self._check_cluster()
             return
-        shard = self._with_a_worker.pop(future)
+        shard = self._shard_of_future.pop(future)
         error = future.exception()
         if error is not None:
-            self._judge(shard, error)
+            self._handle_failure(shard, error)
         else:
-            self._begun[shard].forget()
+            self._in_flight[shard].delete()
 
-    def _judge(self, shard: int, error: BaseException) -> None:
-        """What a shard's failure means: another try, patience, or the end of it."""
+    def _check_cluster(self) -> None:
+        self._cluster.replace_lost()
+        if self._client.status != "running":
+            raise _scheduler_lost(OSError(f"the connection is {self._client.status}"))
+
+    def _handle_failure(self, shard: int, error: BaseException) -> None:
+        """Retry the shard, wait for it, or give it up."""
         from distributed.scheduler import KilledWorker
 
         if isinstance(error, KilledWorker):
-            self._autopsy(shard, error.allowed_failures + 1)
+            self._handle_killed_workers(shard, error.allowed_failures + 1)
         elif isinstance(error, WorkerShutdown):
             self._waiting.appendleft(shard)
         elif isinstance(error, LeaseHeld):
-            self._hold(shard, error)
+            self._wait_for_holder(shard, error)
         elif isinstance(error, concurrent.futures.CancelledError):
             raise error
         else:
             self._give_up(error)
 
-    def _autopsy(self, shard: int, deaths: int) -> None:
-        """So many workers died with this shard. If all of them had one video in hand, it is blamed,
-        and it alone.
+    def _handle_killed_workers(self, shard: int, deaths: int) -> None:
+        """So many workers died with this shard.
 
-        If the last had several, nobody knows which: the shard goes on with one at a time.
+        If all of them processed one and the same video, that video is blamed. If the last one
+        processed several, the cause is unknown: the shard continues with one video at a time.
         """
-        lines = self._begun[shard].lines()
-        last = lines[-1] if lines else ""
-        if BETWEEN in last and shard not in self._one_by_one:
-            progress.say(
-                f"shard {shard:03d}  {deaths} workers died with several videos in hand; now one after the other"
+        lines = self._in_flight[shard].lines()
+        last_line = lines[-1] if lines else ""
+        died_on_several = ID_SEPARATOR in last_line
+        always_died_on_last = len(lines) >= deaths and set(lines[-deaths:]) == {last_line}
+        if died_on_several and shard not in self._one_by_one:
+            progress.log_line(
+                f"shard {shard:03d}  {deaths} workers died while processing several videos; "
+                "continuing with one video at a time"
             )
             self._one_by_one.add(shard)
-        elif last and len(lines) >= deaths and set(lines[-deaths:]) == {last}:
-            progress.say(
-                f"shard {shard:03d}  {last}: {deaths} workers died with it in hand; going on without it"
+        elif last_line and always_died_on_last:
+            progress.log_line(
+                f"shard {shard:03d}  {last_line}: {deaths} workers died while processing this "
+                "video; video quarantined, shard continues"
             )
-            self._blamed[shard] |= {last}
+            self._blamed[shard] |= {last_line}
         elif len(lines) == self._lines_seen[shard]:
             self._give_up(
                 SystemicFault(
-                    f"{deaths} workers died with shard {shard:03d} before they reached a video: see what the machine "
-                    "says (dmesg; memory, drivers), then run the same command again."
+                    f"{deaths} workers died with shard {shard:03d} before they reached a video. "
+                    "Read the messages of the machine (dmesg; memory, drivers), then run the same "
+                    "command again."
                 )
             )
             return
         self._lines_seen[shard] = len(lines)
         self._waiting.appendleft(shard)
 
-    def _hold(self, shard: int, error: LeaseHeld) -> None:
-        """Somebody else has it: a worker that Dask gave up too early, or one that died and whose
-        host can tell.
-        """
+    def _wait_for_holder(self, shard: int, error: LeaseHeld) -> None:
+        """Try later: the holder may be a worker that Dask gave up too early, or one that died."""
         since = self._held_since.setdefault(shard, time.monotonic())
         if time.monotonic() - since > HELD_LIMIT_SECONDS:
             self._give_up(error)
             return
-        self._held[shard] = _Held(time.monotonic() + HELD_WAIT_SECONDS, error)
+        self._held[shard] = _HeldShard(time.monotonic() + HELD_WAIT_SECONDS, error)
 
-    def _try_again(self, shard: int, error: LeaseHeld) -> None:
-        """Where its holder can be known to be dead; anywhere, if it let go or was silent for two
-        minutes.
-        """
+    def _retry_held(self, shard: int, error: LeaseHeld) -> None:
+        """Submit a held shard on its holder's host, or anywhere if the lease is free."""
         _, _, host = error.owner.rpartition(" on ")
-        is_free, near = self._is_free(shard), self._workers_on(host)
-        if is_free or near:
-            self._submit(shard, near)
+        is_free = self._is_free(shard)
+        workers_on_host = self._workers_on(host)
+        if is_free or workers_on_host:
+            self._submit(shard, workers_on_host)
         else:
-            self._hold(shard, error)
+            self._wait_for_holder(shard, error)
 
     def _is_free(self, shard: int) -> bool:
-        """Each look counts as watching: what was silent for two minutes is taken over, and let
-        go.
-        """
+        # Each try also watches the lease: after two minutes of silence it is taken over here, and
+        # released.
         try:
             with lease(self._settings.layout.lease(shard)):
                 return True
@@ -241,55 +251,55 @@ class Dispatch:
             return False
 
     def _give_up(self, error: BaseException) -> None:
-        """What is true of the machine or of the settings is true of every shard: no more are handed
-        out.
-        """
+        """Keep the error; after a fault of the machine or the settings, submit no more shards."""
         self._errors.append(error)
         if isinstance(error, SystemicFault | SettingsError):
             self._waiting.clear()
             self._held.clear()
 
     def _workers_on(self, host: str) -> list[str]:
-        """Only on its own host can a holder be known to be dead."""
-        return [
-            address
-            for address, name in self._client.run(socket.gethostname).items()
-            if name == host
-        ]
+        # Only on the holder's own host can a process find out that the holder is dead.
+        hosts = self._client.run(socket.gethostname)
+        return [address for address, name in hosts.items() if name == host]
 
-    def _tell_if_nobody_works(self, workers: int) -> None:
+    def _report_missing_workers(self, workers: int) -> None:
+        now = time.monotonic()
         if workers:
-            self._last_line = time.monotonic()
-        elif time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
-            self._last_line = time.monotonic()
-            progress.say(
-                f"no worker is here yet; waiting ([cluster] kind = {self._settings.cluster.kind})"
+            self._last_line = now
+        elif now - self._last_line > LINE_EVERY_SECONDS:
+            self._last_line = now
+            progress.log_line(
+                f"no worker has connected yet; waiting "
+                f"([cluster] kind = {self._settings.cluster.kind})"
             )
 
 
-class _VideosOnce:
-    """Puts a run's events on the screen; a shard that is begun again tells of its finished videos
-    again.
+class _VideoEvents:
+    """Shows the events of a run, each video once.
+
+    A shard that begins again reports its finished videos again.
     """
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, str]] = set()
 
-    def event(self, event: tuple[float, dict[str, Any]]) -> None:
-        """One event, with Dask's time of it."""
-        _, said = event
-        if "line" in said:
-            progress.say(said["line"])
-        elif (said["shard"], said["video"]) not in self._seen:
-            self._seen.add((said["shard"], said["video"]))
-            state, reason, detail = said["verdict"]
-            progress.PROGRESS.video(
-                said["shard"], said["video"], VideoStatus(State(state), reason, detail)
-            )
+    def on_event(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Show one event, which Dask delivers with its time."""
+        _, content = event
+        if "line" in content:
+            progress.log_line(content["line"])
+            return
+        shard, video_id = content["shard"], content["video"]
+        if (shard, video_id) in self._seen:
+            return
+        self._seen.add((shard, video_id))
+        state, reason, detail = content["status"]
+        status = VideoStatus(State(state), reason, detail)
+        progress.PROGRESS.video_ended(shard, video_id, status)
 
 
-def _scheduler_gone(error: BaseException) -> SystemicFault:
+def _scheduler_lost(error: BaseException) -> SystemicFault:
     return SystemicFault(
-        f"the Dask scheduler is gone ({type(error).__name__}: {error}). What was built is kept; when there is a "
-        "scheduler again, run the same command again."
+        f"the connection to the Dask scheduler is lost ({type(error).__name__}: {error}). "
+        "What was built is kept. When a scheduler runs again, run the same command again."
     )

@@ -1,8 +1,7 @@
-"""What a Dask worker does: one shard from settings and a number, a few numbers back.
+"""The work of a Dask worker: builds one shard from settings and a shard number.
 
-Tells the run's own process of each video by events, keeps a note on disk of the video in hand, and
-lets go of the shard when its worker is told to leave. Refuses to know who asked, and how many
-workers there are.
+The worker reports each video to the run's own process by Dask events, logs on disk which videos are
+in progress, and releases the shard when Dask asks the worker to end.
 """
 
 from __future__ import annotations
@@ -26,40 +25,40 @@ from storage.base.errors import HighlightsError, SystemicFault, VideoError
 from storage.base.records import JSON
 from storage.base.video_status import VideoStatus, failure_status
 from tasks.config.settings import Settings
-from tasks.execution.catalogs import catalog_of
-from tasks.execution.extract_shard import download_gate, extract_shard, shard_job
+from tasks.execution.catalogs import load_catalog
+from tasks.execution.extract_shard import download_rate_limiter, extract_shard, shard_job
 
-LOOK_EVERY_SECONDS = 0.5
-"""How often a worker that waits for a download looks whether it is to end; Dask gives it 30 s."""
-BETWEEN = "\t"
-"""Stands between the ids of videos that were in hand together."""
+POLL_SECONDS = 0.5
+"""How often a worker that waits for a download checks whether it has to end; Dask gives it 30 s."""
+ID_SEPARATOR = "\t"
+"""Stands between the ids of videos that were in progress together."""
 Versions = tuple[tuple[str, str], ...]
 
 
 class WorkerShutdown(HighlightsError):
-    """The worker was told to end and has let go of its shard; another is to go on with it."""
+    """Dask ended the worker, which released its shard; another worker has to continue it."""
 
 
 @dataclass(frozen=True)
 class WorkerRequest:
-    """What is asked of a worker."""
+    """One shard to build, and all that a worker needs for it."""
 
     settings: Settings
     shard: int
     folder: Path
     """Relative paths in settings start here."""
     topic: str
-    """Where events of this run go."""
+    """Dask topic for the events of this run."""
     versions: Versions
-    """What the asking process runs; a worker that runs anything else refuses."""
+    """Versions of the process that runs the build; a worker with other versions refuses."""
     blamed: frozenset[str] = frozenset()
-    """Videos that killed workers: they get a verdict and are not touched."""
+    """Videos that killed workers. They get a failure status and are not decoded again."""
     run_name: str = "unnamed"
-    """Times are kept under this."""
+    """Times are saved under this name."""
 
 
 def versions() -> Versions:
-    """What has to be the same wherever a run's shards are built."""
+    """Versions that must be equal wherever shards of one run are built."""
     ours = (
         ("this code", code_version()),
         ("distributed", importlib.metadata.version("distributed")),
@@ -67,60 +66,61 @@ def versions() -> Versions:
     return (*ours, *library_versions())
 
 
-def build_shard(order: WorkerRequest) -> dict[str, JSON]:
-    """Build one shard in this worker; where, how long, and how many videos it took.
+def build_shard(request: WorkerRequest) -> dict[str, JSON]:
+    """Build one shard in this worker, and return its host, seconds and number of videos.
 
-    Raises what building a shard raises, LeaseHeld among it; WorkerLeaves if the worker was told to
-    end.
+    Raises what `extract_shard` raises, LeaseHeld among it; WorkerShutdown if Dask ends the worker.
     """
     from distributed import get_worker
 
     started = time.monotonic()
-    _same_ground(order)
+    check_environment(request)
     worker = get_worker()
-    told: list[str] = []
+    ended_ids: list[str] = []
 
     def on_video(video_id: str, status: VideoStatus) -> None:
-        told.append(video_id)
-        said = [str(status.state), status.reason, status.detail]
-        worker.log_event(order.topic, {"shard": order.shard, "video": video_id, "verdict": said})
+        ended_ids.append(video_id)
+        fields = [str(status.state), status.reason, status.detail]
+        event = {"shard": request.shard, "video": video_id, "status": fields}
+        worker.log_event(request.topic, event)
 
-    settings = order.settings
-    gate = download_gate(settings, lambda line: worker.log_event(order.topic, {"line": line}))
-    begun = InFlightLog(settings.layout.in_flight(order.shard))
-    with _until_it_leaves(worker, gate.stop):
+    settings = request.settings
+    rate_limiter = download_rate_limiter(
+        settings, lambda line: worker.log_event(request.topic, {"line": line})
+    )
+    in_flight = InFlightLog(settings.layout.in_flight(request.shard))
+    with _stop_when_leaving(worker, rate_limiter.stop):
         extract_shard(
             settings,
-            shard_job(settings, catalog_of(settings), order.shard),
+            shard_job(settings, load_catalog(settings.layout), request.shard),
             on_video=on_video,
-            gate=gate,
-            run_name=order.run_name,
-            watched=lambda decoder: WatchedDecoder(
-                decoder, begun, order.blamed, lambda: _leaves(worker)
+            rate_limiter=rate_limiter,
+            run_name=request.run_name,
+            wrap_decoder=lambda decoder: WatchedDecoder(
+                decoder, in_flight, request.blamed, lambda: _is_leaving(worker)
             ),
         )
-    begun.forget()
-    seconds = round(time.monotonic() - started, 3)
+    in_flight.delete()
     return {
-        "shard": order.shard,
-        "videos": len(told),
-        "seconds": seconds,
+        "shard": request.shard,
+        "videos": len(ended_ids),
+        "seconds": round(time.monotonic() - started, 3),
         "host": socket.gethostname(),
     }
 
 
-def _leaves(worker: Any) -> bool:
+def _is_leaving(worker: Any) -> bool:
     return bool(worker.status.name != "running")
 
 
 @contextlib.contextmanager
-def _until_it_leaves(worker: Any, stop_waiting: Callable[[], None]) -> Iterator[None]:
-    """Inside, a download that only waits for its turn is stopped when the worker is told to end."""
-    over = threading.Event()
+def _stop_when_leaving(worker: Any, stop_waiting: Callable[[], None]) -> Iterator[None]:
+    """Inside, stop a download that only waits for its turn once Dask ends the worker."""
+    block_ended = threading.Event()
 
     def watch() -> None:
-        while not over.wait(LOOK_EVERY_SECONDS):
-            if _leaves(worker):
+        while not block_ended.wait(POLL_SECONDS):
+            if _is_leaving(worker):
                 stop_waiting()
                 return
 
@@ -129,76 +129,75 @@ def _until_it_leaves(worker: Any, stop_waiting: Callable[[], None]) -> Iterator[
     try:
         yield
     except SystemicFault as fault:
-        if _leaves(worker):
+        # The stopped download looks like a fault of the site; the true cause is the shutdown.
+        if _is_leaving(worker):
             raise WorkerShutdown(str(fault)) from fault
         raise
     finally:
-        over.set()
+        block_ended.set()
         watcher.join()
 
 
-def _same_ground(order: WorkerRequest) -> None:
-    """Raise SystemicFault unless this worker sees the run's folder and runs the run's code."""
-    where = f"the worker on {socket.gethostname()}"
+def check_environment(request: WorkerRequest) -> None:
+    """Enter the run's folder. Raises SystemicFault without it, or if versions differ."""
+    worker_name = f"the worker on {socket.gethostname()}"
     try:
-        os.chdir(order.folder)
+        os.chdir(request.folder)
     except OSError as error:
         raise SystemicFault(
-            f"{where} cannot enter {order.folder}: {error.strerror}. Workers need the file system of the run."
+            f"{worker_name} cannot enter {request.folder}: {error.strerror}. "
+            "Workers need the file system of the run."
         ) from error
-    asked, here = dict(order.versions), dict(versions())
-    unlike = [
-        f"{name} {here.get(name)} instead of {asked[name]}"
-        for name in asked
-        if here.get(name) != asked[name]
+    installed = dict(versions())
+    differences = [
+        f"{name} {installed.get(name)} instead of {version}"
+        for name, version in request.versions
+        if installed.get(name) != version
     ]
-    if unlike:
+    if differences:
         raise SystemicFault(
-            f"{where} ({sys.executable}) has {', '.join(unlike)}. "
-            "Start workers from the environment and the checkout of the run, so that one store has one maker."
+            f"{worker_name} ({sys.executable}) has {', '.join(differences)}. Start workers from "
+            "the environment and the checkout of the run, so that one store has one maker."
         )
 
 
 class InFlightLog:
-    """The videos in hand whenever one was begun, one line each time, the latest last. Outlives the
-    process, and is no more than a hint: it is not synced, and a lost line only means another try.
+    """A file with the videos in progress: one line each time one begins, the latest last.
+
+    It outlives the process. It is a hint only and is not synced: a lost line costs another try.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._in_hand: dict[int, str] = {}
+        self._id_of_decoder: dict[int, str] = {}
         self._lock = threading.Lock()
 
-    def note(self, video_id: str, decoder: int = 0) -> None:
-        """A decoder has this video in hand now, others what they had before. An empty id: this one
-        has none.
-        """
+    def record(self, video_id: str, decoder: int = 0) -> None:
+        """Log that a decoder works on this video now; an empty id means that it works on none."""
         with self._lock, self._path.open("a", encoding="utf-8") as file:
-            self._in_hand[decoder] = video_id
-            file.write(BETWEEN.join(filter(None, self._in_hand.values())) + "\n")
+            self._id_of_decoder[decoder] = video_id
+            file.write(ID_SEPARATOR.join(filter(None, self._id_of_decoder.values())) + "\n")
 
     def lines(self) -> list[str]:
-        """All there are."""
+        """All lines; empty if there is no file."""
         try:
             return self._path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
 
-    def forget(self) -> None:
-        """Start anew."""
+    def delete(self) -> None:
+        """Remove the file."""
         self._path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class WatchedDecoder:
-    """A decoder that notes what is in hand, refuses what killed others, and stops when the worker
-    leaves.
-    """
+    """A decoder that logs its videos, refuses blamed ones, and stops when the worker has to end."""
 
     inner: Decoder
-    begun: InFlightLog
+    in_flight: InFlightLog
     blamed: frozenset[str]
-    leaves: Callable[[], bool]
+    is_leaving: Callable[[], bool]
 
     @property
     def name(self) -> str:
@@ -208,20 +207,24 @@ class WatchedDecoder:
     def decode(
         self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
     ) -> Iterator[Event]:
-        """Events of one video, as the decoder inside gives them."""
+        """Events of one video, as the inner decoder yields them.
+
+        Raises VideoError for a blamed video, WorkerShutdown when the worker has to end.
+        """
         if video_id in self.blamed:
             raise VideoError(
-                video_id, failure_status("crash", "workers died with this video in hand")
+                video_id, failure_status("crash", "workers died while processing this video")
             )
-        self.begun.note(video_id, id(self))
+        self.in_flight.record(video_id, id(self))
         for event in self.inner.decode(video_id, path, samplings):
-            if self.leaves():
-                self.begun.note("", id(self))
+            if self.is_leaving():
+                # An orderly end must not count against the video.
+                self.in_flight.record("", id(self))
                 raise WorkerShutdown(
-                    f"the worker on {socket.gethostname()} was told to end while it built {video_id}"
+                    f"the worker on {socket.gethostname()} was ended while it built {video_id}"
                 )
             yield event
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Close the inner decoder."""
         self.inner.close()

@@ -1,13 +1,13 @@
-"""One shard under the settings of a run: what it is to become, and the doing of it, wherever that
-happens.
+"""Builds one shard under the settings of a run, wherever that happens.
 
-Called by the Luigi task of a shard and by a Dask worker alike. Knows neither of them.
+The Luigi task of a shard and a Dask worker both call this module. It imports neither of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from pipeline.compute.devices import resolve_device
 from pipeline.decoding.events import Decoder
@@ -18,16 +18,17 @@ from pipeline.download.fetch import fetch
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.timing import WHOLE_SHARD, Times, save_times
+from pipeline.extraction.variant import Variant
 from pipeline.extraction.video_threads import default_parallel_videos
 from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.files.file_lock import lease
 from tasks.config.settings import Settings
-from tasks.execution.catalogs import catalog_of
+from tasks.execution.catalogs import load_catalog
 
 
 def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
-    """What one shard of a catalog is to become under these settings."""
+    """What one shard of a catalog has to contain under these settings."""
     return ShardJob(
         settings.layout,
         shard,
@@ -37,12 +38,10 @@ def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
     )
 
 
-def download_gate(settings: Settings, tell: Callable[[str], None]) -> SharedRateLimiter:
-    """What all downloads of this data root pass, so that together they ask no more than the site
-    bears.
-    """
+def download_rate_limiter(settings: Settings, notify: Callable[[str], None]) -> SharedRateLimiter:
+    """The rate limiter that all downloads of this data root share; `notify` gets its messages."""
     source = settings.source
-    return SharedRateLimiter(settings.layout.egress(source.egress_key), source.pace, notify=tell)
+    return SharedRateLimiter(settings.layout.egress(source.egress_key), source.pace, notify=notify)
 
 
 def extract_shard(
@@ -50,69 +49,72 @@ def extract_shard(
     job: ShardJob,
     *,
     on_video: Callable[[str, VideoStatus], None],
-    gate: SharedRateLimiter,
+    rate_limiter: SharedRateLimiter,
     run_name: str,
-    watched: Callable[[Decoder], Decoder] = lambda decoder: decoder,
+    wrap_decoder: Callable[[Decoder], Decoder] = lambda decoder: decoder,
 ) -> None:
-    """Fetch, decode, extract and write, as the only process that does so for this shard.
+    """Fetch, decode, extract and write one shard, under its lease.
 
-    `on_video` is told of each video as it ends; `gate` is passed by every download; `watched` may
-    wrap the decoder. What each video took is kept under the run's name, also when the shard is
-    broken off. Raises LeaseHeld if another process builds the shard, LeaseLost if another took it
-    over meanwhile.
+    `on_video` is called with each video that ends. Every download passes `rate_limiter`.
+    `wrap_decoder` may replace a decoder by one that watches it. The times of the videos are saved
+    under `run_name`, also when the shard is interrupted. Raises LeaseHeld if another process builds
+    the shard, LeaseLost if another process took it over meanwhile.
     """
-    device = _device_of_networks(settings)
-    alternative_ids = catalog_of(settings).alternative_ids
+    layout = settings.layout
+    device = _device_of(settings.variants, settings.device)
+    alternative_ids = load_catalog(layout).alternative_ids
     with (
-        lease(settings.layout.lease(job.shard), on_lost=gate.stop),
-        _children(settings, videos_in_parallel(settings, device)) as children,
-        _kept_times(settings, run_name, job.shard) as times,
+        lease(layout.lease(job.shard), on_lost=rate_limiter.stop),
+        _decoders(settings, videos_in_parallel(settings, device)) as decoders,
+        _measured_times(layout.shard_times(run_name, job.shard)) as times,
     ):
         for variant in settings.variants:
-            run_self_test(variant.spec, device, settings.layout.self_tests, variant.numerics)
-        decoder, *beside = [watched(child) for child in children]
+            run_self_test(variant.spec, device, layout.self_tests, variant.numerics)
+        first_decoder, *more_decoders = [wrap_decoder(decoder) for decoder in decoders]
         process_shard(
             job,
             fetch=lambda video_id, retry: fetch(
                 video_id,
-                layout=settings.layout,
+                layout=layout,
                 shard=job.shard,
                 source=settings.source,
                 alternative_ids=alternative_ids.get(video_id, ()),
-                rate_limiter=gate,
+                rate_limiter=rate_limiter,
                 retry=retry,
             ),
-            decoder=decoder,
-            more_decoders=beside,
+            decoder=first_decoder,
+            more_decoders=more_decoders,
             device=device,
             on_video=on_video,
-            stop_fetching=gate.stop,
+            stop_fetching=rate_limiter.stop,
             times=times,
         )
 
 
 def videos_in_parallel(settings: Settings, device: str) -> int:
-    """How many videos of a shard to have in hand: as `[decode] videos_at_once` says, or by who
-    computes.
+    """Videos of a shard that are decoded in parallel.
+
+    That is `[decode] videos_at_once`, or a default that depends on the device and on whether
+    networks run.
     """
-    return settings.videos_at_once or default_parallel_videos(
-        device, networks=_has_networks(settings)
-    )
+    if settings.videos_at_once:
+        return settings.videos_at_once
+    return default_parallel_videos(device, networks=_has_networks(settings.variants))
 
 
-def _has_networks(settings: Settings) -> bool:
-    return any(variant.spec.needs_weights for variant in settings.variants)
+def _has_networks(variants: Iterable[Variant]) -> bool:
+    return any(variant.spec.needs_weights for variant in variants)
 
 
-def _device_of_networks(settings: Settings) -> str:
-    # Only torch can say which GPUs there are, and importing it takes seconds. Frames alone need
-    # none.
-    return resolve_device(settings.device) if _has_networks(settings) else "cpu"
+def _device_of(variants: Iterable[Variant], device: str) -> str:
+    # Only torch can say which GPUs there are, and importing it takes seconds. The extractor
+    # `frames` needs no torch.
+    return resolve_device(device) if _has_networks(variants) else "cpu"
 
 
 @contextmanager
-def _children(settings: Settings, count: int) -> Iterator[list[SubprocessDecoder]]:
-    """So many decoders, that have no process before they are used, and none afterwards."""
+def _decoders(settings: Settings, count: int) -> Iterator[list[SubprocessDecoder]]:
+    """`count` decoders; each starts its process on first use, and ends it with the block."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(
@@ -123,11 +125,13 @@ def _children(settings: Settings, count: int) -> Iterator[list[SubprocessDecoder
 
 
 @contextmanager
-def _kept_times(settings: Settings, run_name: str, shard: int) -> Iterator[Times]:
+def _measured_times(path: Path) -> Iterator[Times]:
+    """Times of the block, saved to `path` if any video was processed."""
     times = Times()
     try:
         with times.measure(WHOLE_SHARD, "clock"):
             yield times
     finally:
+        # The shard itself is one entry; without a second one nothing was done.
         if len(times.by_video()) > 1:
-            save_times(settings.layout.shard_times(run_name, shard), times)
+            save_times(path, times)

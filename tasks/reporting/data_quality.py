@@ -1,8 +1,7 @@
-"""What the account tells of videos that are done, but not as one would wish: damaged, of several
-films, rescaled.
+"""Notes on the quality of finished videos: damage, choice of stream or file, rescaled times.
 
-It stands in the facts of the sidecars, which take long to read; so what was found in one is kept
-under its sha256, and a sidecar is read once. Refuses to know verdicts.
+They come from the facts in the shard manifests, which take long to read. So the notes of a manifest
+are saved under its sha256, and each manifest is read once.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout
@@ -21,176 +21,202 @@ from storage.files.atomic_write import publish
 from storage.files.checksummed_json import read_sealed, seal
 
 KIND = 3
-"""Raised when remarks are made otherwise, so that sidecars are read again."""
-
-
-@dataclass(frozen=True)
-class QualityNotes:
-    """By id of a done video."""
-
-    losses: Mapping[str, str]
-    """What a damaged one lost."""
-    choices: Mapping[str, str]
-    """One whose file holds several films: which was read."""
-    rescaled: Mapping[str, str]
-    """One with another number of frames than was annotated: the counts."""
-    files: Mapping[str, str]
-    """One for which a folder has several files, or had another before."""
-
-
-def remarks_on(
-    folder: Path, layout: VariantLayout, found: Mapping[int, ShardSummary]
-) -> QualityNotes:
-    """On all videos of these shards; what had to be read is kept in `folder`."""
-    path = folder / f"remarks-{layout.folder.name}.{KIND}.json"
-    known = _kept(path)
-    fresh = {
-        one.sha256: known[one.sha256] if one.sha256 in known else _read(layout, shard)
-        for shard, one in found.items()
-    }
-    if fresh.keys() - known.keys():
-        publish(path, seal({**known, **fresh}), replace=True)
-    return QualityNotes(*(_joined(fresh, name) for name in _TOLD))
-
-
-def _joined(kept: Mapping[str, JSON], name: str) -> dict[str, str]:
-    every = [one[name] for one in kept.values() if isinstance(one, dict)]
-    return {
-        video_id: str(told)
-        for one in every
-        if isinstance(one, dict)
-        for video_id, told in one.items()
-    }
-
-
-def _kept(path: Path) -> dict[str, JSON]:
-    """Empty if there is nothing, or if it was altered: then the sidecars are read again."""
-    try:
-        return read_sealed(path)
-    except (FileNotFoundError, IntegrityError):
-        return {}
-
-
-def _read(layout: VariantLayout, shard: int) -> dict[str, JSON]:
-    manifest = read_manifest(layout, shard)
-    entries = manifest.entries if manifest else {}
-    return {
-        name: {i: told for i, entry in entries.items() if (told := tell(entry))}
-        for name, tell in _TOLD.items()
-    }
-
-
-TELL_DURATIONS = ("mov", "avi")
-"""Containers whose index knows every picture and how long it stands: alone, a gap in one of them is
-no loss.
+"""Raise it when the notes change, so that the manifests are read again."""
+CONTAINERS_WITH_DURATIONS = ("mov", "avi")
+"""Containers whose index states how long each picture is shown: in these, a gap without any other
+sign of damage is intended.
 """
-
-
-def frame_loss(entry: ManifestEntry) -> str:
-    """What a damaged video lost, in words; empty for a whole one."""
-    decode = entry.facts.get("decode")
-    if not entry.is_done or not isinstance(decode, dict):
-        return ""
-    counts = {name: value for name, value in decode.items() if isinstance(value, int)}
-    sure = [*_lost_pictures(counts), *_doubts(counts)]
-    of_file = [*_file_damage(entry)]
-    probe = entry.facts.get("probe")
-    stands_still = isinstance(probe, dict) and probe.get("container") in TELL_DURATIONS
-    return "; ".join(
-        [*sure, *(_gaps(decode) if sure or of_file or not stands_still else ()), *of_file]
-    )
-
-
-def _lost_pictures(counts: Mapping[str, int]) -> Iterator[str]:
-    decoded, declared, errors = (
-        counts.get(name, 0) for name in ("frames_decoded", "frames_declared", "decode_errors")
-    )
-    lost = counts.get("frames_lost", 0)
-    if errors or lost or decoded < declared:
-        yield f"{decoded} of {declared or decoded + lost or 'unknown'} frames decoded, {errors} decoding errors"
-
-
 _DOUBTS = {
     "frames_dropped": "pictures dropped for want of a time after the one before",
     "damaged_packets": "damaged packets",
     "damaged_pictures": "pictures in part made up by the decoder",
     "clock_jumps": "jumps of the clock, which goes on behind them",
 }
-"""Count of `pipeline.decoding.video_reader.DecodeSummary` → what it counts."""
+"""Count of `pipeline.decoding.video_reader.DecodeSummary` → its meaning."""
+
+
+@dataclass(frozen=True)
+class QualityNotes:
+    """Notes by id of a finished video; a video without a note is left out."""
+
+    losses: Mapping[str, str]
+    """Damaged videos: what is lost."""
+    choices: Mapping[str, str]
+    """Videos whose file holds several streams: which one was read."""
+    rescaled: Mapping[str, str]
+    """Videos with another number of frames than the annotated one: both counts."""
+    files: Mapping[str, str]
+    """Videos with several files in the folder, or with another one before: which was read."""
+
+
+def quality_notes(
+    folder: Path, layout: VariantLayout, summaries: Mapping[int, ShardSummary]
+) -> QualityNotes:
+    """Notes on all videos of these shards; those of each manifest are saved in `folder`."""
+    path = folder / f"remarks-{layout.folder.name}.{KIND}.json"
+    saved = _saved_notes(path)
+    present: dict[str, JSON] = {}
+    for shard, summary in summaries.items():
+        key = summary.sha256
+        present[key] = saved[key] if key in saved else _notes_of_shard(layout, shard)
+    if present.keys() - saved.keys():
+        publish(path, seal({**saved, **present}), replace=True)
+    return QualityNotes(*(_merged(present, kind) for kind in _NOTES))
+
+
+def _merged(notes_of_shards: Mapping[str, JSON], kind: str) -> dict[str, str]:
+    """Id → note of one kind, over all shards."""
+    merged: dict[str, str] = {}
+    for notes in notes_of_shards.values():
+        of_kind = _table(notes).get(kind)
+        for video_id, note in _table(of_kind).items():
+            merged[video_id] = str(note)
+    return merged
+
+
+def _saved_notes(path: Path) -> dict[str, JSON]:
+    """Empty if the file is absent or was altered: then the manifests are read again."""
+    try:
+        return read_sealed(path)
+    except (FileNotFoundError, IntegrityError):
+        return {}
+
+
+def _notes_of_shard(layout: VariantLayout, shard: int) -> dict[str, JSON]:
+    """Kind of note → id → note."""
+    manifest = read_manifest(layout, shard)
+    entries = manifest.entries if manifest else {}
+    notes: dict[str, JSON] = {}
+    for kind, note_of in _NOTES.items():
+        of_kind = {video_id: note_of(entry) for video_id, entry in entries.items()}
+        notes[kind] = {video_id: note for video_id, note in of_kind.items() if note}
+    return notes
+
+
+def _table(value: JSON) -> Mapping[str, Any]:
+    """A JSON object; empty for any other value, since facts of old stores may lack it."""
+    return value if isinstance(value, dict) else {}
+
+
+def _facts(entry: ManifestEntry, name: str) -> Mapping[str, Any]:
+    """The facts of this name of a finished video; empty for any other video."""
+    return _table(entry.facts.get(name)) if entry.is_done else {}
+
+
+def frame_loss(entry: ManifestEntry) -> str:
+    """What a damaged video lost, in words; empty for a whole one."""
+    if not entry.is_done or not isinstance(entry.facts.get("decode"), dict):
+        return ""
+    decode = _facts(entry, "decode")
+    counts = {name: value for name, value in decode.items() if isinstance(value, int)}
+    losses = [*_lost_pictures(counts), *_doubts(counts)]
+    file_damage = _file_damage(entry)
+    states_durations = _facts(entry, "probe").get("container") in CONTAINERS_WITH_DURATIONS
+    if losses or file_damage or not states_durations:
+        losses += _gaps(decode)
+    return "; ".join([*losses, *file_damage])
+
+
+def _lost_pictures(counts: Mapping[str, int]) -> Iterator[str]:
+    decoded = counts.get("frames_decoded", 0)
+    declared = counts.get("frames_declared", 0)
+    errors = counts.get("decode_errors", 0)
+    lost = counts.get("frames_lost", 0)
+    is_damaged = errors or lost or decoded < declared
+    if is_damaged:
+        total = declared or decoded + lost or "unknown"
+        yield f"{decoded} of {total} frames decoded, {errors} decoding errors"
 
 
 def _doubts(counts: Mapping[str, int]) -> Iterator[str]:
-    yield from (f"{counts[name]} {what}" for name, what in _DOUBTS.items() if counts.get(name))
+    for name, meaning in _DOUBTS.items():
+        if counts.get(name):
+            yield f"{counts[name]} {meaning}"
 
 
-def _gaps(decode: Mapping[str, JSON]) -> Iterator[str]:
+def _gaps(decode: Mapping[str, Any]) -> Iterator[str]:
     gaps = decode.get("gaps_seconds")
-    spans = [gap for gap in gaps if isinstance(gap, list)] if isinstance(gaps, list) else []
+    if not isinstance(gaps, list):
+        return
+    spans = [gap for gap in gaps if isinstance(gap, list)]
     if not spans:
         return
     unlisted = decode.get("gaps_unlisted")
-    places = len(spans) + (unlisted if isinstance(unlisted, int) else 0)
-    seconds = sum(float(str(end)) - float(str(start)) for start, end in spans)
-    yield f"no picture, or one that stood still, for {seconds:.2f} s in {places} places, first at {spans[0][0]:.2f} s"
+    places = len(spans)
+    if isinstance(unlisted, int):
+        places += unlisted
+    seconds = sum(float(end) - float(start) for start, end in spans)
+    yield (
+        f"no picture, or one that stood still, for {seconds:.2f} s in {places} places, "
+        f"first at {spans[0][0]:.2f} s"
+    )
 
 
-def _file_damage(entry: ManifestEntry) -> Iterator[str]:
-    decode, source = entry.facts.get("decode"), entry.facts.get("source")
-    told = [decode.get("file_damage") if isinstance(decode, dict) else ""]
-    told.append(source.get("damage") if isinstance(source, dict) else "")
-    yield from dict.fromkeys(str(one) for one in told if one)
+def _file_damage(entry: ManifestEntry) -> list[str]:
+    """What the container and the download say, each once."""
+    of_container = _facts(entry, "decode").get("file_damage")
+    of_download = _facts(entry, "source").get("damage")
+    notes = [str(note) for note in (of_container, of_download) if note]
+    return list(dict.fromkeys(notes))
 
 
-def choice_of(entry: ManifestEntry) -> str:
-    """Which of several films in one file was read, in words; empty where there is one."""
-    probe = entry.facts.get("probe")
-    if not entry.is_done or not isinstance(probe, dict):
+def stream_choice(entry: ManifestEntry) -> str:
+    """Which of several video streams in one file was read; empty if there is only one."""
+    probe = _facts(entry, "probe")
+    others = probe.get("other_streams")
+    if not isinstance(others, list):
         return ""
-    listed = probe.get("other_streams")
-    others = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    left = [
-        f"{one.get('index')} ({one.get('codec') or 'unknown codec'}, {one.get('width')}x{one.get('height')})"
-        for one in others
-        if one.get("kind") == "video" and not one.get("is_attached_picture")
+    unread = [
+        f"{stream.get('index')} ({stream.get('codec') or 'unknown codec'}, {_size(stream)})"
+        for stream in map(_table, others)
+        if _is_video(stream)
     ]
-    if not left:
+    if not unread:
         return ""
-    film = f"{probe.get('stream_index')} ({probe.get('codec')}, {probe.get('width')}x{probe.get('height')})"
-    return f"stream {film} was read; not {', '.join(left)}: `ffmpeg -map 0:N -c copy` makes a file of one"
+    read = f"{probe.get('stream_index')} ({probe.get('codec')}, {_size(probe)})"
+    return (
+        f"stream {read} was read; not {', '.join(unread)}: "
+        "`ffmpeg -map 0:N -c copy` makes a file of one"
+    )
 
 
-def rescaling_of(entry: ManifestEntry) -> str:
-    """Why a video's annotated frame numbers were scaled to the file's duration; empty if they were
-    not.
+def _is_video(stream: Mapping[str, Any]) -> bool:
+    return stream.get("kind") == "video" and not stream.get("is_attached_picture")
+
+
+def _size(stream: Mapping[str, Any]) -> str:
+    return f"{stream.get('width')}x{stream.get('height')}"
+
+
+def rescaling_note(entry: ManifestEntry) -> str:
+    """Why annotated frame numbers were scaled to the file's duration; empty if they were not."""
+    segments = _facts(entry, "segments")
+    return str(segments.get("detail")) if segments.get("clock") == "scaled" else ""
+
+
+def file_choice(entry: ManifestEntry) -> str:
+    """Which of a folder's files was read, and whether another one was read before.
+
+    Empty if the folder has one file, and no other was read before.
     """
-    segments = entry.facts.get("segments")
-    if not entry.is_done or not isinstance(segments, dict) or segments.get("clock") != "scaled":
-        return ""
-    return str(segments.get("detail"))
-
-
-def files_of(entry: ManifestEntry) -> str:
-    """Which of a folder's files was read, and that another one was read before, in words; empty if
-    neither is so.
-    """
-    source = entry.facts.get("source")
-    if not entry.is_done or not isinstance(source, dict):
-        return ""
-    told = []
+    source = _facts(entry, "source")
+    notes = []
     passed_over = source.get("passed_over")
     if isinstance(passed_over, list) and passed_over:
-        told.append(f"{source.get('taken')} was read, {', '.join(map(str, passed_over))} not")
-    if before := source.get("replaces_sha256"):
-        told.append(
-            f"a file of sha256 {str(before)[:12]} was read before; features made then are of that"
+        notes.append(f"{source.get('taken')} was read, {', '.join(map(str, passed_over))} not")
+    replaced = source.get("replaces_sha256")
+    if replaced:
+        notes.append(
+            f"a file of sha256 {str(replaced)[:12]} was read before; "
+            "features made then are of that file"
         )
-    return "; ".join(told)
+    return "; ".join(notes)
 
 
-_TOLD: Mapping[str, Callable[[ManifestEntry], str]] = {
+_NOTES: Mapping[str, Callable[[ManifestEntry], str]] = {
     "losses": frame_loss,
-    "choices": choice_of,
-    "rescaled": rescaling_of,
-    "files": files_of,
+    "choices": stream_choice,
+    "rescaled": rescaling_note,
+    "files": file_choice,
 }
-"""Name of a kind of remarks, in the order of `QualityNotes` → what tells one of an entry."""
+"""Kind of note, in the order of `QualityNotes` → the function that makes it of an entry."""

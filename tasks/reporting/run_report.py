@@ -1,13 +1,10 @@
-"""The account at the end of a run: every id in exactly one state, what is missing and why, and a
-picture.
+"""The report at the end of a run: the status of every video, what is missing and why, a picture.
 
-Reads sidecars and the catalog; computes nothing else. What is printed here is what a person judges
-the run by.
+It reads manifests and the catalog and computes nothing else. A person judges the run by its lines.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,25 +14,30 @@ from models.extractors.base.contract import random_seed
 from pipeline.extraction.variant import Variant
 from storage.base.errors import IntegrityError
 from storage.base.fingerprint import readable_json
+from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON
-from storage.base.video_status import REASONS, State
+from storage.base.video_status import REASONS, State, VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.features import manifest_index
+from storage.features.manifest_index import ShardSummary
 from storage.files import atomic_write
 from tasks.config.exit_codes import RunIncomplete
 from tasks.config.settings import Settings
-from tasks.execution.catalogs import catalog_of
+from tasks.execution.catalogs import load_catalog
+from tasks.execution.progress import print_line
 from tasks.reporting import timing
-from tasks.reporting.availability import keep_survival
-from tasks.reporting.data_quality import remarks_on
+from tasks.reporting.availability import save_availability
+from tasks.reporting.data_quality import QualityNotes, quality_notes
 
 WAITING = (State.PENDING, State.QUARANTINED)
 EXAMPLES = 3
+REPORT_FILE = "account.json"
+PICTURE_FILE = "features.png"
 
 
 @dataclass(frozen=True)
-class Tally:
-    """One variant's account over the shards of a run."""
+class VariantSummary:
+    """The videos of one variant, over the shards of a run."""
 
     name: str
     """The variant's full name."""
@@ -44,183 +46,254 @@ class Tally:
     states: Mapping[State, int]
     reasons: Mapping[str, Sequence[str]]
     """Reason → sorted ids."""
-    losses: Mapping[str, str]
-    """Id of a done video that is damaged → what was lost of it."""
-    choices: Mapping[str, str]
-    """Id of a done video whose file holds several films → which was read."""
-    rescaled: Mapping[str, str]
-    """Id of a done video with another number of frames than was annotated → the counts."""
-    files: Mapping[str, str]
-    """Id of a done video for which a folder has several files, or had another before → which was
-    read.
-    """
+    notes: QualityNotes
     rows: int
     size_bytes: int
 
     @property
     def equation(self) -> str:
-        """`12 ids = 9 done + ...`: what must add up."""
-        return f"{self.ids} ids = " + " + ".join(
-            f"{self.states.get(state, 0)} {state}" for state in State
-        )
+        """`12 ids = 9 done + ...`: the sum that must be right."""
+        terms = [f"{self.states.get(state, 0)} {state}" for state in State]
+        return f"{self.ids} ids = {' + '.join(terms)}"
 
     def waiting(self) -> int:
-        """Videos that another try may help."""
+        """Number of videos for which another try may help."""
         return sum(self.states.get(state, 0) for state in WAITING)
 
+    def record(self) -> dict[str, JSON]:
+        """What `account.json` keeps of it."""
+        is_random = random_seed(self.weights or "file") is not None
+        return {
+            "ids": self.ids,
+            "states": {str(state): self.states.get(state, 0) for state in State},
+            "reasons": {reason: list(ids) for reason, ids in self.reasons.items()},
+            "rows": self.rows,
+            "size_bytes": self.size_bytes,
+            "weights": self.weights if is_random else "",
+        }
 
-def account(settings: Settings, shards: Sequence[int], run_name: str) -> None:
-    """Print and keep the account of these shards, and draw the picture.
+
+@dataclass(frozen=True)
+class _PictureSource:
+    """What the picture of a run shows."""
+
+    pictures: str
+    """Full name of a variant with JPEG images."""
+    clips: str
+    """Full name of a variant whose features become colours."""
+    array: str
+    """The array with these features."""
+
+    @classmethod
+    def of(cls, variants: Sequence[Variant]) -> _PictureSource | None:
+        """The first of each kind; None if no variant has images, or none has a plain array."""
+        with_images = [variant.full_name for variant in variants if "jpeg" in variant.arrays]
+        plain_arrays = [
+            (variant.full_name, name)
+            for variant in variants
+            for name, spec in variant.arrays.items()
+            if not spec.ragged
+        ]
+        if not with_images or not plain_arrays:
+            return None
+        return cls(with_images[0], *plain_arrays[0])
+
+
+def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None:
+    """Print and save the report of these shards, and draw the picture.
 
     Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a
     retry.
     """
-    catalog = catalog_of(settings)
-    for variant in settings.variants_of(catalog):
-        manifest_index.refresh_index(settings.layout.variant(variant.name, variant.fingerprint()))
-    tallies = [
-        tally(settings, catalog, variant, shards) for variant in settings.variants_of(catalog)
-    ]
-    whole = len(shards) == catalog.shard_count
-    scope = (
-        f"{catalog.shard_count} shards"
-        if whole
-        else f"{len(shards)} of {catalog.shard_count} shards"
-    )
-    say(f"\n{catalog.name}: {len(catalog.videos)} videos, {len(catalog.users)} users, {scope}")
-    for line in _lines(tallies):
-        say(line)
-    picture = draw(settings, catalog)
-    atomic_write.publish(
-        settings.layout.report / "account.json", readable_json(_kept(tallies, shards)), replace=True
-    )
-    if whole:
-        say("survival of the videos, per split:")
-        for line in keep_survival(settings, catalog):
-            say(line)
-    for line in timing.account(settings.layout, run_name):
-        say(line)
-    say(f"store    {settings.layout.folder}")
+    layout = settings.layout
+    catalog = load_catalog(layout)
+    variants = settings.variants_of(catalog)
+    variant_layouts = [_layout_of(layout, variant) for variant in variants]
+    for variant_layout in variant_layouts:
+        manifest_index.refresh_index(variant_layout)
+    summaries = [summarize_variant(layout, catalog, variant, shards) for variant in variants]
+    is_whole = len(shards) == catalog.shard_count
+    scope = f"{catalog.shard_count} shards"
+    if not is_whole:
+        scope = f"{len(shards)} of {scope}"
+    users = f"{len(catalog.users)} users"
+    print_line(f"\n{catalog.name}: {len(catalog.videos)} videos, {users}, {scope}")
+    for line in _summary_lines(summaries):
+        print_line(line)
+    picture = _save_and_draw(layout, variants, summaries, shards)
+    if is_whole:
+        print_line("survival of the videos, per split:")
+        for line in save_availability(layout, catalog, variant_layouts):
+            print_line(line)
+    for line in timing.report_times(layout, run_name):
+        print_line(line)
+    print_line(f"store    {layout.folder}")
     if picture is not None:
-        say(f"picture  {picture}")
-    waiting = max(one.waiting() for one in tallies)
+        print_line(f"picture  {picture}")
+    _raise_if_waiting(summaries)
+
+
+def _raise_if_waiting(summaries: Sequence[VariantSummary]) -> None:
+    waiting = max(summary.waiting() for summary in summaries)
     if waiting:
         raise RunIncomplete(
-            f"{waiting} of {tallies[0].ids} videos wait for a retry: see the reasons above."
+            f"{waiting} of {summaries[0].ids} videos wait for a retry: see the reasons above."
         )
 
 
-def tally(settings: Settings, catalog: Catalog, variant: Variant, shards: Iterable[int]) -> Tally:
-    """Count one variant's verdicts. Raises IntegrityError unless every id has exactly one."""
-    layout = settings.layout.variant(variant.name, variant.fingerprint())
-    everything = manifest_index.read_summaries(layout)
-    found = {shard: everything[shard] for shard in shards if shard in everything}
+def _layout_of(layout: Layout, variant: Variant) -> VariantLayout:
+    return layout.variant(variant.name, variant.fingerprint())
+
+
+def summarize_variant(
+    layout: Layout, catalog: Catalog, variant: Variant, shards: Iterable[int]
+) -> VariantSummary:
+    """Count the statuses of one variant.
+
+    Raises IntegrityError unless every id has exactly one status.
+    """
+    variant_layout = _layout_of(layout, variant)
+    shards = list(shards)
+    of_all_shards = manifest_index.read_summaries(variant_layout)
+    found = {shard: of_all_shards[shard] for shard in shards if shard in of_all_shards}
     ids = [video_id for shard in shards for video_id in catalog.shard_ids(shard)]
     done = frozenset(manifest_index.done_ids(found.values()))
-    others = {
-        video_id: status for one in found.values() for video_id, status in one.unfinished.items()
-    }
-    left = [video_id for video_id in ids if video_id not in done]
-    if without := [video_id for video_id in left if video_id not in others]:
-        raise IntegrityError(
-            layout.folder, f"{len(without)} ids have no verdict, the first is {without[0]}"
-        )
+    unfinished_ids = [video_id for video_id in ids if video_id not in done]
+    statuses = _statuses(unfinished_ids, found.values(), variant_layout)
+    states = Counter(status.state for status in statuses.values())
+    states[State.DONE] += len(ids) - len(unfinished_ids)
     reasons: dict[str, list[str]] = {}
-    for video_id in sorted(left):
-        reasons.setdefault(others[video_id].reason, []).append(video_id)
-    remarks = remarks_on(settings.layout.report, layout, found)
-    return Tally(
+    for video_id, status in sorted(statuses.items()):
+        reasons.setdefault(status.reason, []).append(video_id)
+    return VariantSummary(
         name=variant.full_name,
         weights=variant.weights,
         ids=len(ids),
-        states=Counter(others[video_id].state for video_id in left)
-        + Counter({State.DONE: len(ids) - len(left)}),
+        states=states,
         reasons=reasons,
-        losses=remarks.losses,
-        choices=remarks.choices,
-        rescaled=remarks.rescaled,
-        files=remarks.files,
-        rows=sum(int(one.rows.sum()) for one in found.values()),
-        size_bytes=sum(part.size_bytes for one in found.values() for part in one.parts),
+        notes=quality_notes(layout.report, variant_layout, found),
+        rows=sum(int(summary.rows.sum()) for summary in found.values()),
+        size_bytes=sum(_size_bytes(summary) for summary in found.values()),
     )
 
 
-def _lines(tallies: Sequence[Tally]) -> Iterator[str]:
-    for one in tallies:
-        yield f"  {one.name:<24} {one.equation}"
-        yield f"  {'':<24} {one.rows:,} rows, {one.size_bytes / 1e6:,.1f} MB"
-    for reason, ids in _all_reasons(tallies).items():
+def _statuses(
+    video_ids: Sequence[str], summaries: Iterable[ShardSummary], layout: VariantLayout
+) -> dict[str, VideoStatus]:
+    """Id of an unfinished video → its status. Raises IntegrityError if one has none."""
+    known: dict[str, VideoStatus] = {}
+    for summary in summaries:
+        known |= summary.unfinished
+    without = [video_id for video_id in video_ids if video_id not in known]
+    if without:
+        raise IntegrityError(
+            layout.folder, f"{len(without)} ids have no status, the first is {without[0]}"
+        )
+    return {video_id: known[video_id] for video_id in video_ids}
+
+
+def _size_bytes(summary: ShardSummary) -> int:
+    return sum(part.size_bytes for part in summary.parts)
+
+
+def _summary_lines(summaries: Sequence[VariantSummary]) -> Iterator[str]:
+    for summary in summaries:
+        yield f"  {summary.name:<24} {summary.equation}"
+        yield f"  {'':<24} {summary.rows:,} rows, {summary.size_bytes / 1e6:,.1f} MB"
+    for reason, ids in _all_reasons(summaries).items():
         row = REASONS[reason]
         more = f" and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
         yield f"  {row.state}:{reason}  {', '.join(ids[:EXAMPLES])}{more}"
         yield f"      {row.meaning}; {row.advice}"
-    yield from _named(
-        "damaged", {video_id: loss for one in tallies for video_id, loss in one.losses.items()}
+    notes = [summary.notes for summary in summaries]
+    yield from _note_lines("damaged", [one.losses for one in notes])
+    yield from _note_lines("of several films in one file", [one.choices for one in notes])
+    yield from _note_lines(
+        "with annotated frame numbers scaled to the file's duration",
+        [one.rescaled for one in notes],
     )
-    choices = {video_id: told for one in tallies for video_id, told in one.choices.items()}
-    yield from _named("of several films in one file", choices)
-    rescaled = {video_id: told for one in tallies for video_id, told in one.rescaled.items()}
-    yield from _named("with annotated frame numbers scaled to the file's duration", rescaled)
-    files = {video_id: told for one in tallies for video_id, told in one.files.items()}
-    yield from _named("with several files in the folder, or another one before", files)
-    for one in tallies:
-        if one.weights and random_seed(one.weights) is not None:
-            yield f"  NOTE {one.name} ran with {one.weights} weights: good for trying the pipeline, not for results"
+    yield from _note_lines(
+        "with several files in the folder, or another one before", [one.files for one in notes]
+    )
+    for summary in summaries:
+        has_random_weights = summary.weights and random_seed(summary.weights) is not None
+        if has_random_weights:
+            yield (
+                f"  NOTE {summary.name} ran with {summary.weights} weights: "
+                "good for trying the pipeline, not for results"
+            )
 
 
-def _named(what: str, told: Mapping[str, str]) -> Iterator[str]:
-    if told:
-        yield f"  done, but {what}: {len(told)}"
-        yield from (
-            f"      {video_id}: {line}" for video_id, line in sorted(told.items())[:EXAMPLES]
-        )
+def _note_lines(kind: str, notes_of_variants: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """The notes of one kind: their number, and the first few."""
+    notes: dict[str, str] = {}
+    for of_variant in notes_of_variants:
+        notes |= of_variant
+    if not notes:
+        return
+    yield f"  done, but {kind}: {len(notes)}"
+    for video_id, note in sorted(notes.items())[:EXAMPLES]:
+        yield f"      {video_id}: {note}"
 
 
-def _all_reasons(tallies: Sequence[Tally]) -> dict[str, list[str]]:
-    names = sorted({reason for one in tallies for reason in one.reasons})
-    return {
-        name: sorted({i for one in tallies for i in one.reasons.get(name, ())}) for name in names
-    }
+def _all_reasons(summaries: Sequence[VariantSummary]) -> dict[str, list[str]]:
+    """Reason → ids that have it in at least one variant; both sorted."""
+    ids_of: dict[str, set[str]] = {}
+    for summary in summaries:
+        for reason, ids in summary.reasons.items():
+            ids_of.setdefault(reason, set()).update(ids)
+    return {reason: sorted(ids) for reason, ids in sorted(ids_of.items())}
 
 
-def _kept(tallies: Sequence[Tally], shards: Sequence[int]) -> dict[str, JSON]:
-    return {
-        "shards": list(shards),
-        "variants": {
-            one.name: {
-                "ids": one.ids,
-                "states": {str(state): one.states.get(state, 0) for state in State},
-                "reasons": {reason: list(ids) for reason, ids in one.reasons.items()},
-                "rows": one.rows,
-                "size_bytes": one.size_bytes,
-                "weights": one.weights if random_seed(one.weights or "file") is not None else "",
-            }
-            for one in tallies
-        },
-    }
+def _save_and_draw(
+    layout: Layout,
+    variants: Sequence[Variant],
+    summaries: Sequence[VariantSummary],
+    shards: Sequence[int],
+) -> Path | None:
+    """Save the report, and draw the picture unless it shows these features already.
 
-
-def draw(settings: Settings, catalog: Catalog) -> Path | None:
-    """The picture of what was built; None where no variant keeps pictures or none keeps a plain
-    feature.
+    Returns the picture; None if these variants have none.
     """
-    variants = settings.variants_of(catalog)
-    pictures = next((one.full_name for one in variants if "jpeg" in one.arrays), None)
-    plain = [
-        (one, name) for one in variants for name, spec in one.arrays.items() if not spec.ragged
-    ]
-    if pictures is None or not plain:
-        return None
+    report = readable_json(
+        {
+            "shards": list(shards),
+            "variants": {summary.name: summary.record() for summary in summaries},
+        }
+    )
+    report_file = layout.report / REPORT_FILE
+    picture = _PictureSource.of(variants)
+    is_same_report = report_file.is_file() and report_file.read_bytes() == report
+    if picture is not None and not (is_same_report and _is_up_to_date(layout, variants)):
+        draw_features(layout, picture)
+    # After the picture: a run that is killed in between draws it again.
+    atomic_write.publish(report_file, report, replace=True)
+    return layout.report / PICTURE_FILE if picture else None
+
+
+def _is_up_to_date(layout: Layout, variants: Sequence[Variant]) -> bool:
+    """Whether the picture is younger than all that it is drawn from.
+
+    Drawing takes longer than everything else in a run that finds nothing to do.
+    """
+    picture = layout.report / PICTURE_FILE
+    if not picture.is_file():
+        return False
+    sources = [layout.catalog_file]
+    for variant in variants:
+        sources += _layout_of(layout, variant).folder.glob("*.json")
+    newest = max(source.stat().st_mtime_ns for source in sources)
+    return picture.stat().st_mtime_ns > newest
+
+
+def draw_features(layout: Layout, source: _PictureSource) -> None:
+    """Draw a picture of the features in the catalog's report folder."""
     from trainer.plots.store_overview import draw_overview  # matplotlib takes a second to import
 
-    variant, array = plain[0]
-    into = settings.layout.report / "features.png"
-    return draw_overview(
-        settings.layout.folder, pictures=pictures, clips=variant.full_name, array=array, into=into
+    draw_overview(
+        layout.folder,
+        pictures=source.pictures,
+        clips=source.clips,
+        array=source.array,
+        into=layout.report / PICTURE_FILE,
     )
-
-
-def say(line: str) -> None:
-    """One line on stdout."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

@@ -1,13 +1,13 @@
-"""Where the time of a run went: added up over its shards, kept as `runs/<run>/time.json`, told in
-lines, and drawn.
+"""Where the time of a run went: summed over its shards, saved, printed and drawn.
 
-Shards of one run may be built side by side: their hours add up, and are then more than the clock's.
-Refuses to know how time is taken.
+The sums lie in `runs/<run>/time.json`. Shards of one run may be built in parallel: their hours add
+up, and can exceed the elapsed time. `pipeline.extraction.timing` measures the times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from pipeline.extraction.timing import (
     BACKGROUND_STEPS,
@@ -20,7 +20,7 @@ from pipeline.extraction.timing import (
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.files.atomic_write import publish
-from tasks.execution.progress import clock
+from tasks.execution.progress import format_clock
 
 MEANINGS = {
     "wait_download": "waiting for files",
@@ -35,74 +35,84 @@ MEANINGS = {
     "compute": "computing (all lanes)",
 }
 FILE = "time.png"
-SEVERAL = 0.95
-"""Where the clock's share of the leading threads' time is less, several of them led a video
-each.
-"""
+PARALLEL_SHARE = 0.95
+"""Below this ratio of elapsed time to thread time, several threads processed videos in parallel."""
+PER_VARIANT_STEPS = ("prepare", "copy", "compute")
+Seconds = Mapping[str, float]
+"""Step, or `step:variant` → seconds."""
 
 
-def account(layout: Layout, run_name: str) -> list[str]:
-    """Keep and draw the times of a run, and tell them; nothing where the run did nothing."""
+def report_times(layout: Layout, run_name: str) -> list[str]:
+    """Save and draw the times of a run, and return lines; none if the run did nothing."""
     paths = sorted(layout.shard_times(run_name, 0).parent.glob("shard_*.json"))
     shards = [read_times(path) for path in paths]
     if not shards:
         return []
-    total = with_other(sum_times(spent for shard in shards for spent in shard.values()))
+    total = with_other(sum_times(seconds for shard in shards for seconds in shard.values()))
     videos = {video_id for shard in shards for video_id in shard} - {WHOLE_SHARD}
-    kept = {"run": run_name, "shards": len(shards), "videos": len(videos), "seconds": total}
-    publish(layout.run_times(run_name), readable_json(kept), replace=True)
+    record = {"run": run_name, "shards": len(shards), "videos": len(videos), "seconds": total}
+    publish(layout.run_times(run_name), readable_json(record), replace=True)
     lines = list(format_times(total, len(videos), len(shards)))
-    return [*lines, f"  times    {_drawn(layout, total)}"]
+    return [*lines, f"  times    {_draw(layout, total)}"]
 
 
-def format_times(total: Mapping[str, float], videos: int, shards: int) -> Iterator[str]:
+def format_times(total: Seconds, videos: int, shards: int) -> Iterator[str]:
     """Lines for a person."""
-    wall, by_clock = total.get("wall", 0.0), total.get("clock", 0.0)
-    film = total.get("video", 0.0)
-    abreast = (
-        f" of threads, {clock(by_clock)} by the clock," if 0 < by_clock < SEVERAL * wall else ""
-    )
-    yield f"where the time went: {clock(wall)}{abreast} for {videos} videos of {clock(film)} in {shards} shards"
-    yield "  " + ", ".join(
-        f"{_share(total, what, wall)} {MEANINGS[what]}" for what in VIDEO_THREAD_STEPS
-    )
-    beside = [
-        f"{MEANINGS[what]} {clock(_of(total, what))}"
-        for what in BACKGROUND_STEPS
-        if _of(total, what)
+    thread_seconds = total.get("wall", 0.0)
+    elapsed = total.get("clock", 0.0)
+    is_parallel = 0 < elapsed < PARALLEL_SHARE * thread_seconds
+    spent = format_clock(thread_seconds)
+    if is_parallel:
+        spent += f" of threads, {format_clock(elapsed)} by the clock,"
+    duration = format_clock(total.get("video", 0.0))
+    yield f"where the time went: {spent} for {videos} videos of {duration} in {shards} shards"
+    shares = [
+        f"{_share(total, step, thread_seconds)} {MEANINGS[step]}" for step in VIDEO_THREAD_STEPS
     ]
-    yield f"  at the same time: {', '.join(beside)}"
-    for what in ("prepare", "copy", "compute"):
-        by_variant = {
-            name.partition(":")[2]: s for name, s in total.items() if name.startswith(f"{what}:")
-        }
-        if not by_variant:
-            continue
-        ordered = sorted(by_variant.items(), key=lambda item: -item[1])
-        yield f"  {MEANINGS[what]}: " + ", ".join(
-            f"{name} {seconds:.1f} s" for name, seconds in ordered
-        )
+    yield f"  {', '.join(shares)}"
+    background = [
+        f"{MEANINGS[step]} {format_clock(_sum_of(total, step))}"
+        for step in BACKGROUND_STEPS
+        if _sum_of(total, step)
+    ]
+    yield f"  at the same time: {', '.join(background)}"
+    for step in PER_VARIANT_STEPS:
+        yield from _variant_lines(total, step)
 
 
-def _of(total: Mapping[str, float], what: str) -> float:
-    return sum(seconds for name, seconds in total.items() if name.partition(":")[0] == what)
+def _variant_lines(total: Seconds, step: str) -> Iterator[str]:
+    """One line with the seconds of each variant, the longest first; none if no variant took any."""
+    prefix = f"{step}:"
+    of_variants = {
+        name.removeprefix(prefix): seconds
+        for name, seconds in total.items()
+        if name.startswith(prefix)
+    }
+    if not of_variants:
+        return
+    longest_first = sorted(of_variants.items(), key=lambda item: -item[1])
+    listed = [f"{name} {seconds:.1f} s" for name, seconds in longest_first]
+    yield f"  {MEANINGS[step]}: {', '.join(listed)}"
 
 
-def _share(total: Mapping[str, float], what: str, wall: float) -> str:
-    return f"{_of(total, what) / wall:.0%}" if wall else "0%"
+def _step_of(name: str) -> str:
+    return name.partition(":")[0]
 
 
-def _drawn(layout: Layout, total: Mapping[str, float]) -> str:
+def _sum_of(total: Seconds, step: str) -> float:
+    return sum(seconds for name, seconds in total.items() if _step_of(name) == step)
+
+
+def _share(total: Seconds, step: str, whole: float) -> str:
+    return f"{_sum_of(total, step) / whole:.0%}" if whole else "0%"
+
+
+def _draw(layout: Layout, total: Seconds) -> Path:
     from trainer.plots.time_breakdown import draw_times  # matplotlib takes a second to import
 
-    leading = {MEANINGS[what]: _of(total, what) for what in VIDEO_THREAD_STEPS}
-    beside = {
-        name: seconds
-        for name, seconds in total.items()
-        if name.partition(":")[0] in BACKGROUND_STEPS
+    video_threads = {MEANINGS[step]: _sum_of(total, step) for step in VIDEO_THREAD_STEPS}
+    background = {
+        name: seconds for name, seconds in total.items() if _step_of(name) in BACKGROUND_STEPS
     }
-    return str(
-        draw_times(
-            {"threads that\nlead a video": leading, "beside them": beside}, layout.report / FILE
-        )
-    )
+    bars = {"threads that\nlead a video": video_threads, "beside them": background}
+    return draw_times(bars, layout.report / FILE)

@@ -33,7 +33,7 @@ from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.files import atomic_write
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
-from tasks.config.exit_codes import exit_of
+from tasks.config.exit_codes import exit_code_of
 from tests.support.kill_loop import damage, digest, shard_job, warm_up
 
 IDS = tuple(f"-video{number:05d}" for number in range(4))
@@ -98,7 +98,7 @@ def forked(job: ShardJob, address: str, told: Path, fill_at: str = "") -> int:
             attempt(job, address)
             code = 0
         except HighlightsError as error:
-            code = int(exit_of(error))
+            code = int(exit_code_of(error))
             told.write_text(
                 stage_of(error.path) if isinstance(error, DiskFull) else f"no full disk: {error!r}"
             )

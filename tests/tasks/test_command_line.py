@@ -62,7 +62,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
         ],
         [
             "there is no option --catalogue; near are --catalog",
-            "[decode] backend is one of pyav",
+            "[decode] backend must be one of pyav",
             "'more' is neither",
         ],
     ),
@@ -173,8 +173,8 @@ def test_a_value_of_a_second_group_is_told_with_its_own_section(tmp_path: Path) 
 
 LOOK = """
 import tasks
-from tasks.config.settings import load
-print(load("sample").source.proxy)
+from tasks.config.settings import load_settings
+print(load_settings("sample").source.proxy)
 """
 
 

@@ -18,7 +18,7 @@ from pipeline.datasets.readers.youtube_highlights import DOMAINS
 from pipeline.datasets.registry import DATASETS
 from storage.catalog.catalog import read_catalog
 from storage.features.store import FeatureStore
-from tasks.features import NAMED, BuildFeatures
+from tasks.features import DATASET_TASKS, BuildFeatures
 from tests.support.long_videos import video_of
 from tests.support.loopback_site import site
 from tests.support.luigi_server import run_luigi
@@ -55,10 +55,10 @@ def highlights(folder: Path, *ids: str) -> Path:
 
 
 def test_every_published_dataset_has_a_task() -> None:
-    assert set(NAMED) == {name for name, spec in DATASETS.items() if spec.url} - {"phd2"} | {
-        "category-sample"
-    }
-    for name, task in NAMED.items():
+    assert set(DATASET_TASKS) == {name for name, spec in DATASETS.items() if spec.url} - {
+        "phd2"
+    } | {"category-sample"}
+    for name, task in DATASET_TASKS.items():
         assert issubclass(task, BuildFeatures)
         assert task.get_task_family() == f"Build{DATASETS[name].title}Features"
         assert (
@@ -156,11 +156,17 @@ def test_a_changed_folder_is_read_again(tmp_path: Path) -> None:
         ),
         (
             "BuildSumMeFeatures",
-            ["[summe] annotations is empty", "source is YouTube, which has not summe's videos"],
+            [
+                "[summe] annotations is empty",
+                "source: summe is not on YouTube; set source to the folder",
+            ],
         ),
         (
             "BuildDHF1KFeatures",
-            ["[dhf1k] annotations is empty", "source is YouTube, which has not dhf1k's videos"],
+            [
+                "[dhf1k] annotations is empty",
+                "source: dhf1k is not on YouTube; set source to the folder",
+            ],
         ),
     ],
 )

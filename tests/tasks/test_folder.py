@@ -162,9 +162,7 @@ def test_a_folder_is_looked_into_again_on_each_run(tmp_path: Path, folder: Path)
     shutil.copy(folder / "mp4.mp4", folder / "windows_wmv.mp4")
     os.utime(folder / "moving_gif0.gif", ns=(0, 0))
     second = build(tmp_path, folder)
-    assert (
-        "phd2: 4 videos have other files than their verdicts are about: done again" in second.output
-    )
+    assert "phd2: 4 failed videos have other files now: done again" in second.output
     assert (
         second.equation
         == "13 ids = 9 done + 1 unavailable + 3 rejected + 0 pending + 0 quarantined"
@@ -175,9 +173,7 @@ def test_a_folder_is_looked_into_again_on_each_run(tmp_path: Path, folder: Path)
     shutil.copy(folder / "mp4.mp4", elsewhere / "v_absent_0000.MP4")
     shutil.copy(folder / "mp4.mp4", elsewhere / "Decrypted [encrypted_0].mp4")
     third = build(tmp_path, elsewhere)
-    assert (
-        "phd2: 2 videos have other files than their verdicts are about: done again" in third.output
-    )
+    assert "phd2: 2 failed videos have other files now: done again" in third.output
     assert (
         third.equation
         == "13 ids = 11 done + 0 unavailable + 2 rejected + 0 pending + 0 quarantined"

@@ -131,10 +131,10 @@ def test_a_file_that_is_no_video_is_told_in_plain_words(
     ("video", "history", "says"),
     [
         ("no.mp4", (), "there is no file"),
-        ("notes.txt", (), "is no video by its name"),
+        ("notes.txt", (), "is not a video by its name"),
         ("old.mp4", ("old.mp4",), "FILE:START-END"),
         ("old.mp4", ("x.mp4:3-2",), "FILE:START-END"),
-        ("old.mp4", ("old.mp4:1-2",), "is of other videos"),
+        ("old.mp4", ("old.mp4:1-2",), "takes clips of other videos"),
     ],
 )
 def test_requests_that_are_none_are_refused(

@@ -18,7 +18,7 @@ from storage.base.errors import (
     SystemicFault,
     UntrustedFile,
 )
-from tasks.config.exit_codes import Exit, RunIncomplete, exit_of
+from tasks.config.exit_codes import Exit, RunIncomplete, exit_code_of
 from tests.conftest import REPOSITORY
 from tests.support.luigi_server import run_luigi
 
@@ -41,7 +41,7 @@ PLACE = Path("store")
     ],
 )
 def test_each_error_has_a_code(error: BaseException, code: int) -> None:
-    assert exit_of(error) == Exit(code)
+    assert exit_code_of(error) == Exit(code)
 
 
 FAILING = """

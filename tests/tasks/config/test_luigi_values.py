@@ -105,7 +105,7 @@ def test_each_kind_of_value_is_refused_with_place_form_and_value(key: str) -> No
 
 def test_a_setting_that_is_not_there_is_told() -> None:
     assert list(value_faults("of-a-test", {"count": luigi.IntParameter()}, given={})) == [
-        "[of-a-test] count is not set; write it in workflows.cfg, with the comment above it as a guide"
+        "[of-a-test] count is not set; write it in workflows.cfg, as the comment above it explains"
     ]
 
 

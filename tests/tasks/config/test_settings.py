@@ -68,9 +68,9 @@ def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
         "[c3d] arrays must list one or more of pool5, fc6, fc7, fc6_linear, fc7_linear, each once; got ('conv5',)",
         "[frames] jpeg_quality must be 1 to 100; got 0",
         "[download] source template 'ftp://x/{id}' must begin with http:// or https://",
-        "[decode] backend is one of pyav",
-        "[decode] videos_at_once is auto, or a whole number from 1 to 256; got '0'",
-        "[extract] device is auto, cpu, cuda or cuda:1 and so on; got 'tpu'",
+        "[decode] backend must be one of pyav",
+        "[decode] videos_at_once must be auto, or a whole number from 1 to 256; got '0'",
+        "[extract] device must be auto, cpu, cuda, or like cuda:1; got 'tpu'",
         "--shards takes numbers and ranges like 3-7,12",
         "--retry takes all, or reasons among",
     ):
@@ -153,9 +153,10 @@ def test_a_second_group_of_settings_has_a_name_of_its_own(tmp_path: Path) -> Non
 
 VARIANTS = """
 import tasks
-from tasks.config.settings import load
-for variant in load("sample").variants:
-    print(variant.name, variant.settings.sampling, variant.settings.arrays, variant.settings.stride_frames)
+from tasks.config.settings import load_settings
+for variant in load_settings("sample").variants:
+    chosen = variant.settings
+    print(variant.name, chosen.sampling, chosen.arrays, chosen.stride_frames)
 """
 
 
@@ -208,10 +209,12 @@ def test_help_and_planning_import_nothing_heavy() -> None:
 
 LOOK = """
 import tasks
-from tasks.config.settings import load
+from tasks.config.settings import load_settings
 for catalog in ("sample", "sample-large"):
-    print(catalog, [variant.settings.stride_frames for variant in load(catalog).variants if variant.name == "c3d"])
-print([(variant.name, variant.settings.frames_per_second) for variant in load("category-sample").variants])
+    variants = load_settings(catalog).variants
+    print(catalog, [one.settings.stride_frames for one in variants if one.name == "c3d"])
+variants = load_settings("category-sample").variants
+print([(variant.name, variant.settings.frames_per_second) for variant in variants])
 """
 
 

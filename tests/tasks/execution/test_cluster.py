@@ -143,11 +143,14 @@ def poisoned(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 def test_a_video_that_kills_every_worker_is_one_verdict(poisoned: Built, inline: Built) -> None:
     assert poisoned.exit_code == 3, poisoned.output
-    assert f"{POISON}: 2 workers died with it in hand; going on without it" in poisoned.output
+    assert (
+        f"{POISON}: 2 workers died while processing this video; video quarantined"
+        in poisoned.output
+    )
     statuses = {video_id: str(entry.status) for video_id, entry in poisoned.entries.items()}
     expected = {video_id: str(entry.status) for video_id, entry in inline.entries.items()}
     assert statuses == expected | {
-        POISON: "quarantined:crash (workers died with this video in hand)"
+        POISON: "quarantined:crash (workers died while processing this video)"
     }
     digests = {
         video_id: entry.digest for video_id, entry in poisoned.entries.items() if video_id != POISON
@@ -250,7 +253,7 @@ def test_a_scheduler_of_somebody_elses_may_die_and_the_same_command_goes_on(
     foreign.down()
     stopped = finish(running, folder)
     assert stopped.exit_code == 4, stopped.output
-    assert "the Dask scheduler is gone" in stopped.output
+    assert "the connection to the Dask scheduler is lost" in stopped.output
     foreign.up()
     went_on = finish(start(folder, *there), folder)
     assert went_on.exit_code == 0, went_on.output

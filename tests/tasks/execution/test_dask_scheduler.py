@@ -19,17 +19,17 @@ from pipeline.sampling.planner import VideoSampling
 from storage.base.errors import LeaseHeld, SettingsError, SystemicFault, VideoError
 from storage.files import lease_record
 from storage.files.process_identity import current_process
-from tasks.config.settings import load
+from tasks.config.settings import load_settings
 from tasks.execution import dask_scheduler
 from tasks.execution.cluster import DaskCluster
-from tasks.execution.dask_scheduler import Dispatch
+from tasks.execution.dask_scheduler import Dispatcher
 from tasks.execution.dask_worker import (
-    BETWEEN,
+    ID_SEPARATOR,
     InFlightLog,
     WatchedDecoder,
     WorkerRequest,
     WorkerShutdown,
-    _same_ground,
+    check_environment,
     versions,
 )
 from tests.conftest import REPOSITORY
@@ -85,7 +85,7 @@ def killed(deaths: int, *in_hand: str) -> Any:
     def die(order: WorkerRequest) -> BaseException:
         begun = InFlightLog(order.settings.layout.in_flight(order.shard))
         for video_id in in_hand:
-            begun.note(video_id)
+            begun.record(video_id)
         worker: Any = None
         return KilledWorker("shard", worker, deaths - 1)
 
@@ -96,13 +96,13 @@ def killed(deaths: int, *in_hand: str) -> Any:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(dask_scheduler, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(dask_scheduler, "HELD_WAIT_SECONDS", 0.02)
-    settings = load("sample")
+    settings = load_settings("sample")
     layout = dataclasses.replace(settings.layout, root=tmp_path)
     layout.in_flight(0).parent.mkdir(parents=True)
 
     def play(script: dict[int, list[Any]], shards: Sequence[int] = (0, 1)) -> Client:
         client = Client(script)
-        Dispatch(
+        Dispatcher(
             dataclasses.replace(settings, layout=layout),
             DaskCluster(client, "cpu", lambda: None),
             shards,
@@ -135,7 +135,7 @@ def test_a_second_bad_video_of_a_shard_is_found_too(run: Any) -> None:
 def test_deaths_with_several_videos_in_hand_blame_nobody_before_they_are_tried_one_by_one(
     run: Any,
 ) -> None:
-    together = f"a{BETWEEN}b"
+    together = f"a{ID_SEPARATOR}b"
     client = run({0: [killed(2, "a", together, "a", together), killed(2, "b", "b")]})
     orders = [order for order in client.orders if order.shard == 0]
     assert [order.blamed for order in orders] == [frozenset(), frozenset(), {"b"}]
@@ -171,7 +171,7 @@ def test_a_shard_whose_holder_died_with_its_node_is_watched_and_then_built(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(lease_record, "WATCH_SECONDS", 0.1)
-    path = dataclasses.replace(load("sample").layout, root=tmp_path).lease(0)
+    path = dataclasses.replace(load_settings("sample").layout, root=tmp_path).lease(0)
     owner = dataclasses.replace(current_process(), **changes)
     path.write_bytes(lease_record.LeaseHolder("nowhere", owner, "0123456789abcdef").to_bytes())
     client = run({0: [LeaseHeld(path, "process 7 on nowhere")]})
@@ -227,7 +227,7 @@ def test_all_videos_in_hand_are_noted_together(tmp_path: Path) -> None:
     one, other = (WatchedDecoder(Decoder(), begun, frozenset(), lambda: False) for _ in range(2))
     for decoder, video_id in ((one, "a"), (other, "b"), (one, "c")):
         list(decoder.decode(video_id, tmp_path, []))
-    assert begun.lines() == ["a", f"a{BETWEEN}b", f"c{BETWEEN}b"]
+    assert begun.lines() == ["a", f"a{ID_SEPARATOR}b", f"c{ID_SEPARATOR}b"]
 
 
 def test_a_worker_that_is_told_to_leave_stops_within_a_video_and_blames_none(
@@ -243,18 +243,18 @@ def test_a_worker_that_is_told_to_leave_stops_within_a_video_and_blames_none(
 
 def order(folder: Path, **changes: str) -> WorkerRequest:
     seen = tuple((name, changes.get(name, version)) for name, version in versions())
-    return WorkerRequest(load("sample"), 0, folder, "topic", seen)
+    return WorkerRequest(load_settings("sample"), 0, folder, "topic", seen)
 
 
 def test_a_worker_of_another_version_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _same_ground(order(tmp_path))
+    check_environment(order(tmp_path))
     with pytest.raises(
         SystemicFault, match=r"has numpy .* instead of 1\.0\.0\. Start workers from the environment"
     ):
-        _same_ground(order(tmp_path, numpy="1.0.0"))
+        check_environment(order(tmp_path, numpy="1.0.0"))
 
 
 def test_a_worker_without_the_runs_folder_refuses(
@@ -262,7 +262,7 @@ def test_a_worker_without_the_runs_folder_refuses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemicFault, match="Workers need the file system of the run"):
-        _same_ground(order(tmp_path / "absent"))
+        check_environment(order(tmp_path / "absent"))
 
 
 def test_an_address_where_nobody_answers_is_told_with_exit_code_4(tmp_path: Path) -> None:

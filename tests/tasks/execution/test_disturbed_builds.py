@@ -147,7 +147,7 @@ DEAF = """
 import signal, time
 from tasks.execution import shutdown
 shutdown.GRACE_SECONDS = 0.5
-shutdown.ORDERS_TO_US.listen()
+shutdown.SHUTDOWN.listen()
 print("ready", flush=True)
 while True:
     time.sleep(600)
@@ -167,9 +167,9 @@ def test_what_does_not_end_is_left_after_the_grace(tmp_path: Path) -> None:
 
 NOHUP = """
 import os, signal
-from tasks.execution.shutdown import ORDERS_TO_US
+from tasks.execution.shutdown import SHUTDOWN
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-ORDERS_TO_US.listen()
+SHUTDOWN.listen()
 os.kill(os.getpid(), signal.SIGHUP)
 print("lives")
 """

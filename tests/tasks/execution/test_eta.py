@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tasks.execution.eta import Pace
+from tasks.execution.eta import RemainingTime
 
 Cost = Callable[[float, bool], float]
 """(seconds of film, whether it has features) → seconds of the clock."""
@@ -21,13 +21,13 @@ def errors(
     """
     outcomes = done or [True] * len(lengths)
     taken = [cost(length if ok else 0.0, ok) for length, ok in zip(lengths, outcomes, strict=True)]
-    pace, now, found = Pace(), 0.0, []
+    pace, now, found = RemainingTime(), 0.0, []
     pace.expect(
         {str(number): length if stated else None for number, length in enumerate(lengths)}, now
     )
     for number, (seconds, ok) in enumerate(zip(taken, outcomes, strict=True)):
         now += seconds
-        pace.ended(str(number), now, done=ok)
+        pace.video_ended(str(number), now, done=ok)
         left = pace.left_seconds()
         assert left is not None
         found.append(left / rest if (rest := sum(taken[number + 1 :])) else 1.0)
@@ -40,7 +40,7 @@ def film(seed: int, videos: int) -> list[float]:
 
 
 def test_nothing_is_known_before_the_first() -> None:
-    pace = Pace()
+    pace = RemainingTime()
     pace.expect({"a": 10.0}, 5.0)
     assert pace.left_seconds() is None
 
@@ -80,11 +80,11 @@ def test_a_machine_that_slows_down_is_believed() -> None:
     """It had been ten times as fast for two shards; a shard and a half later, the old speed counts
     for a quarter.
     """
-    pace, now = Pace(), 0.0
+    pace, now = RemainingTime(), 0.0
     pace.expect({str(number): 100.0 for number in range(2000)}, now)
     for number in range(1050):
         now += 1.0 if number < 600 else 10.0
-        pace.ended(str(number), now, done=True)
+        pace.video_ended(str(number), now, done=True)
     left = pace.left_seconds()
     assert left is not None
     average = now / 1050 * 950
@@ -93,20 +93,20 @@ def test_a_machine_that_slows_down_is_believed() -> None:
 
 
 def test_videos_of_an_earlier_run_count_at_once_and_teach_nothing() -> None:
-    pace = Pace()
+    pace = RemainingTime()
     pace.expect({str(number): 100.0 for number in range(100)}, 0.0)
     for number in range(50):
-        pace.ended(str(number), 0.0001, done=True)
+        pace.video_ended(str(number), 0.0001, done=True)
     assert pace.left_seconds() is None
-    pace.ended("50", 10.0, done=True)
+    pace.video_ended("50", 10.0, done=True)
     assert pace.left_seconds() == pytest.approx(490, rel=0.01)
 
 
 def test_shards_may_end_side_by_side_and_be_planned_one_after_the_other() -> None:
-    pace = Pace()
+    pace = RemainingTime()
     pace.expect({"a": 10.0, "b": 20.0}, 0.0)
-    pace.ended("a", 5.0, done=True)
+    pace.video_ended("a", 5.0, done=True)
     pace.expect({"c": 30.0}, 5.0)
     assert pace.left_seconds() == pytest.approx(25)
-    pace.ended("stranger", 10.0, done=True)
+    pace.video_ended("stranger", 10.0, done=True)
     assert pace.left_seconds() is not None

@@ -14,7 +14,7 @@ import torch
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
-from tasks.config.settings import load
+from tasks.config.settings import load_settings
 from tasks.execution.extract_shard import videos_in_parallel
 from tests.conftest import REPOSITORY
 from tests.support.sample_builds import command
@@ -48,13 +48,16 @@ def twelve_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_as_many_as_the_cores_suggest(
     said: int, device: str, variants: tuple[Variant, ...], expected: int
 ) -> None:
-    settings = dataclasses.replace(load("sample"), videos_at_once=said, variants=variants)
+    settings = dataclasses.replace(load_settings("sample"), videos_at_once=said, variants=variants)
     assert videos_in_parallel(settings, device) == expected
 
 
 def test_one_core_has_one_video_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert videos_in_parallel(dataclasses.replace(load("sample"), variants=(C3D,)), "cpu") == 1
+    assert (
+        videos_in_parallel(dataclasses.replace(load_settings("sample"), variants=(C3D,)), "cpu")
+        == 1
+    )
 
 
 def test_frames_alone_import_no_torch(tmp_path: Path) -> None:

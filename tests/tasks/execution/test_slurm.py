@@ -161,17 +161,17 @@ def test_defaults_have_no_fault() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"kind": "k8s"}, "kind is one of inline, local, slurm, address; got 'k8s'"),
-        ({"cores_per_worker": 0}, "cores_per_worker and allowed_failures 1 or more"),
-        ({"kind": "address"}, "address is like tls://head-node:8786"),
-        ({"kind": "address", "address": "tls://head"}, "address is like tls://head-node:8786"),
+        ({"kind": "k8s"}, "kind must be one of inline, local, slurm, address; got 'k8s'"),
+        ({"cores_per_worker": 0}, "cores_per_worker must be 1 or more; got 0"),
+        ({"kind": "address"}, "address must be like tls://head-node:8786"),
+        ({"kind": "address", "address": "tls://head"}, "address must be like tls://head-node:8786"),
         (
             {"kind": "address", "address": "tcp://head:8786"},
-            "lets anybody who reaches it run code as you",
+            "everybody who reaches it can run code as you",
         ),
         (
             {"kind": "address", "address": "tcp://10.0.0.7:8786"},
-            "lets anybody who reaches it run code as you",
+            "everybody who reaches it can run code as you",
         ),
         (
             {"kind": "address", "address": "tls://head:8786"},
@@ -179,7 +179,7 @@ def test_defaults_have_no_fault() -> None:
         ),
         (
             {"kind": "address", "address": "tls://head:8786", "tls_key": "/absent"},
-            "tls_key '/absent' is no file",
+            "tls_key '/absent' is not a file",
         ),
     ],
 )
@@ -200,15 +200,15 @@ def test_a_plain_connection_within_this_machine_is_fine(address: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"partition": "a b"}, "partition holds letters"),
-        ({"account": "x\n#SBATCH --uid=0"}, "account holds letters"),
-        ({"time": "tomorrow"}, "time is at least a minute"),
-        ({"time": "0:30"}, "time is at least a minute"),
-        ({"gpus": 2}, "gpus is 0 or 1"),
-        ({"jobs": 0}, "jobs, cores and memory_gigabytes are 1 or more"),
-        ({"directives": ("--qos=long; rm -rf x",)}, "directives are options of sbatch"),
-        ({"scratch": "/a b"}, "scratch is a folder on the node"),
-        ({"prologue": "a\nb"}, "prologue is one line of shell"),
+        ({"partition": "a b"}, "partition may hold letters"),
+        ({"account": "x\n#SBATCH --uid=0"}, "account may hold letters"),
+        ({"time": "tomorrow"}, "time must be at least a minute"),
+        ({"time": "0:30"}, "time must be at least a minute"),
+        ({"gpus": 2}, "gpus must be 0 or 1"),
+        ({"jobs": 0}, "jobs must be 1 or more"),
+        ({"directives": ("--qos=long; rm -rf x",)}, "directives must be options of sbatch"),
+        ({"scratch": "/a b"}, "scratch must be a folder on the node"),
+        ({"prologue": "a\nb"}, "prologue must be one line of shell"),
     ],
 )
 def test_what_a_job_cannot_ask_for_is_refused(changes: dict[str, object], told: str) -> None:

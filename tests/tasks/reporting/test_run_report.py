@@ -11,7 +11,7 @@ import pytest
 from pipeline.sampling.segment_alignment import SegmentAlignment
 from storage.base.video_status import DONE, failure_status
 from storage.features.manifest import ManifestEntry
-from tasks.reporting.data_quality import choice_of, frame_loss, rescaling_of
+from tasks.reporting.data_quality import frame_loss, rescaling_note, stream_choice
 
 
 def test_a_rescaled_video_is_told_with_its_counts() -> None:
@@ -21,13 +21,14 @@ def test_a_rescaled_video_is_told_with_its_counts() -> None:
         )
 
     assert (
-        rescaling_of(entry("scaled", "200 pictures, 100 expected")) == "200 pictures, 100 expected"
+        rescaling_note(entry("scaled", "200 pictures, 100 expected"))
+        == "200 pictures, 100 expected"
     )
-    assert rescaling_of(entry("numbered", "most unknown")) == ""
-    assert rescaling_of(entry("seconds")) == ""
-    assert rescaling_of(ManifestEntry(DONE)) == ""
+    assert rescaling_note(entry("numbered", "most unknown")) == ""
+    assert rescaling_note(entry("seconds")) == ""
+    assert rescaling_note(ManifestEntry(DONE)) == ""
     assert (
-        rescaling_of(
+        rescaling_note(
             ManifestEntry(failure_status("misaligned"), facts=entry("misaligned", "no").facts)
         )
         == ""
@@ -115,6 +116,6 @@ def test_a_file_of_several_films_says_which_was_read() -> None:
         "height": 144,
     }
     told = "stream 0 (mjpeg, 64x64) was read; not 1 (h264, 192x144)"
-    assert choice_of(entry(film, {"index": 2, "kind": "audio"})).startswith(told)
-    assert choice_of(entry({**film, "is_attached_picture": True})) == ""
-    assert choice_of(entry()) == choice_of(ManifestEntry(DONE)) == ""
+    assert stream_choice(entry(film, {"index": 2, "kind": "audio"})).startswith(told)
+    assert stream_choice(entry({**film, "is_attached_picture": True})) == ""
+    assert stream_choice(entry()) == stream_choice(ManifestEntry(DONE)) == ""

@@ -27,7 +27,7 @@ def test_shards_of_one_run_add_up(tmp_path: Path) -> None:
     booked(layout, "mine", 0, 100.0)
     booked(layout, "mine", 1, 300.0)
     booked(layout, "other", 2, 1000.0)
-    lines = timing.account(layout, "mine")
+    lines = timing.report_times(layout, "mine")
     assert lines[0] == "where the time went: 0:06:40 for 2 videos of 2:00:00 in 2 shards"
     assert "25% waiting for frames, 25% shrinking frames" in lines[1]
     assert "50% everything else" in lines[1]
@@ -54,5 +54,5 @@ def test_where_several_videos_were_in_hand_at_once_the_clock_is_told_too() -> No
 
 def test_a_run_that_did_nothing_tells_nothing(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "sample")
-    assert timing.account(layout, "mine") == []
+    assert timing.report_times(layout, "mine") == []
     assert not layout.report.exists()
