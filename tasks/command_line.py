@@ -66,10 +66,12 @@ class CheckedParser(argparse.ArgumentParser):
             is_value_of_unknown = is_option and "=" not in word
 
     def _unknown_option(self, option: str) -> str:
-        names = [name for action in self._actions for name in action.option_strings]
+        names: list[str] = []
+        for action in self._actions:
+            names += action.option_strings
+        problem = f"there is no option {option}"
         near = difflib.get_close_matches(option, names, n=3, cutoff=0.75)
-        hint = f"; near are {', '.join(near)}" if near else ""
-        return f"there is no option {option}{hint}"
+        return f"{problem}; near are {', '.join(near)}" if near else problem
 
 
 def install_command_line_checks(settings_faults: FaultsOf) -> None:
@@ -95,13 +97,15 @@ def exit_with_faults(faults: Sequence[str]) -> NoReturn:
 
 def _task_class(name: str | None) -> type[luigi.Task]:
     """The task of this name. Ends the process if there is no such task."""
-    tasks = sorted(candidate for candidate in Register.task_names() if _is_task(candidate))
+    tasks = sorted(filter(_is_task, Register.task_names()))
     if name in tasks:
         task: type[luigi.Task] = Register.get_task_cls(name)
         return task
-    near = difflib.get_close_matches(name or "", tasks, n=3)
-    hint = f"near are {', '.join(near)}" if near else f"tasks are {', '.join(tasks)}"
     problem = f"there is no task {name}" if name else "no task is named"
+    near = difflib.get_close_matches(name or "", tasks, n=3)
+    hint = f"tasks are {', '.join(tasks)}"
+    if near:
+        hint = f"near are {', '.join(near)}"
     exit_with_faults([f"{problem}; {hint}"])
 
 
@@ -129,10 +133,19 @@ def _luigi_faults(given: Mapping[str, Any]) -> Iterator[str]:
         if is_on_command_line or config.has_option(section, key):
             prefix = "--" if is_bare else None
             yield from value_faults(section, {key: parameter}, given=given, options=prefix)
-        older = parameter._config_path  # such as [core] default_scheduler_port
-        if older and config.has_option(older["section"], older["name"]):
-            older_key = older["name"].replace("-", "_")
-            yield from value_faults(older["section"], {older_key: parameter}, given={})
+        yield from _older_name_faults(parameter)
+
+
+def _older_name_faults(parameter: Any) -> Iterator[str]:
+    """The same for a value that stands under an older name, such as [core]
+    default_scheduler_port.
+    """
+    older = parameter._config_path
+    if older is None:
+        return
+    section, name = older["section"], older["name"]
+    if get_config().has_option(section, name):
+        yield from value_faults(section, {name.replace("-", "_"): parameter}, given={})
 
 
 def _task_faults(task: type[luigi.Task], given: Mapping[str, Any]) -> Iterator[str]:

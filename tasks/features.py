@@ -260,9 +260,7 @@ class BuildFeatures(luigi.Task):
     retry = CommaList(
         default=(), description="try these failure reasons again, like network,not_found; or all"
     )
-    run_name = luigi.Parameter(
-        default=_RUN, significant=False, description="tells this run from others"
-    )
+    run_name = luigi.Parameter(default=_RUN, significant=False, description="names this run")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,17 @@ def _request_faults(request: HighlightRequest) -> Iterator[str]:
     for file in (*request.files, request.model):
         if not file.is_file():
             yield f"there is no file {file}"
-    for file in request.files:
-        if file.suffix.lower() not in SUFFIXES:
-            yield f"{file} is not a video by its name; videos end in {' '.join(SUFFIXES)}"
-    if any(clip.file == request.video for clip in request.liked):
+    yield from _name_faults(request.files)
+    liked_files = {clip.file for clip in request.liked}
+    if request.video in liked_files:
         yield "--history takes clips of other videos, not of the one whose highlights are wanted"
+
+
+def _name_faults(files: Iterable[Path]) -> Iterator[str]:
+    suffixes = " ".join(SUFFIXES)
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES:
+            yield f"{file} is not a video by its name; videos end in {suffixes}"
 
 
 class HighlightVideo(luigi.Task):

@@ -60,9 +60,10 @@ class ClusterSettings:
         needs_certificates = scheme == "tls" and bool(host)
         for name in ("tls_ca_file", "tls_cert", "tls_key"):
             path = getattr(self, name)
-            if path and not Path(path).is_file():
-                yield f"{name} {path!r} is not a file"
-            if needs_certificates and not path:
+            if path:
+                if not Path(path).is_file():
+                    yield f"{name} {path!r} is not a file"
+            elif needs_certificates:
                 yield f"{name} is needed for {self.address}"
 
 

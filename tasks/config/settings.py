@@ -317,14 +317,19 @@ def _annotation_faults(catalog: str, annotations: Mapping[str, str]) -> Iterator
         if file.pattern:
             wanted = "the folder of published files, or a ZIP of it"
         yield f"[{catalog}] {file.setting} is empty; name {wanted} (from {spec.url})"
-    for role, place in annotations.items():
-        is_address = "://" in place
-        if not is_address and not Path(place).exists():
-            setting = spec.files[role].setting
-            yield f"[{catalog}] {setting} {place!r} does not exist; correct the path"
     if not annotations and not missing:
         settings = " and ".join(file.setting for file in spec.files.values())
         yield f"[{catalog}] {settings} are all empty; name the published files, or build the sample"
+    yield from _absent_files(catalog, annotations)
+
+
+def _absent_files(catalog: str, annotations: Mapping[str, str]) -> Iterator[str]:
+    for role, place in annotations.items():
+        is_address = "://" in place
+        if is_address or Path(place).exists():
+            continue
+        setting = DATASETS[catalog].files[role].setting
+        yield f"[{catalog}] {setting} {place!r} does not exist; correct the path"
 
 
 def _variants(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +14,15 @@ MIN_TIME_SECONDS = 60
 PLAIN_PATH = re.compile(r"[\w./$@+-]*")
 _NAMES = re.compile(r"[\w.,@+-]*")
 _DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[\w.,:@/+*%()\[\]&|-]+)?")
-_DAYS_AND_HOURS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
-_HOURS = re.compile(r"(\d+):(\d+):(\d+)")
-_MINUTES = re.compile(r"(\d+)(?::(\d+))?")
+_TIME_FORMS = (
+    # days-hours:minutes:seconds, the last two optional
+    (re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?"), (86_400, 3_600, 60, 1)),
+    # hours:minutes:seconds
+    (re.compile(r"(\d+):(\d+):(\d+)"), (3_600, 60, 1)),
+    # minutes:seconds, the last optional
+    (re.compile(r"(\d+)(?::(\d+))?"), (60, 1)),
+)
+"""How Slurm writes a time: the form, and the seconds of each of its numbers."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +89,12 @@ class SlurmSettings:
     @property
     def time_seconds(self) -> int:
         """The wall time in seconds; 0 if it is not written as Slurm writes it."""
-        days = hours = minutes = seconds = 0
-        if match := _DAYS_AND_HOURS.fullmatch(self.time):
-            days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
-        elif match := _HOURS.fullmatch(self.time):
-            hours, minutes, seconds = (int(number) for number in match.groups())
-        elif match := _MINUTES.fullmatch(self.time):
-            minutes, seconds = (int(number or 0) for number in match.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        for form, units in _TIME_FORMS:
+            match = form.fullmatch(self.time)
+            if match is not None:
+                numbers = [int(number or 0) for number in match.groups()]
+                return sum(map(operator.mul, numbers, units))
+        return 0
 
     @property
     def lifetime_options(self) -> list[str]:

@@ -117,10 +117,11 @@ def _read_annotations(layout: Layout, annotations: Mapping[str, str]) -> dict[st
 
 def _read_published(published: SourceFile, place: str) -> bytes:
     is_folder = not _is_address(place) and Path(place).is_dir()
-    if published.pattern and is_folder:
-        pack = list_file_names if published.names_only else zip_folder
-        return pack(Path(place), published.pattern)
-    return read_source(place)
+    if not published.pattern or not is_folder:
+        return read_source(place)
+    if published.names_only:
+        return list_file_names(Path(place), published.pattern)
+    return zip_folder(Path(place), published.pattern)
 
 
 def _is_address(place: str) -> bool:

@@ -127,12 +127,15 @@ class Dispatcher:
         """
         workers = self._client.nthreads()
         self._report_missing_workers(len(workers))
+        self._retry_due()
+        while self._waiting and len(self._shard_of_future) < max(1, len(workers)):
+            self._submit(self._waiting.popleft())
+
+    def _retry_due(self) -> None:
         now = time.monotonic()
         due = [shard for shard, held in self._held.items() if now >= held.retry_at]
         for shard in due:
             self._retry_held(shard, self._held.pop(shard).error)
-        while self._waiting and len(self._shard_of_future) < max(1, len(workers)):
-            self._submit(self._waiting.popleft())
 
     def _submit(self, shard: int, preferred_workers: Sequence[str] = ()) -> None:
         settings = self._settings

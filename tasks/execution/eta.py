@@ -79,10 +79,11 @@ class RemainingTime:
         """Duration of a video; the mean of the others where it is unknown."""
         if stated is not None:
             return stated
-        has_decoded = self._done and self._decoded
-        if has_decoded:
+        if self._decoded:  # then at least one of the done videos has a duration
             return self._decoded / self._done
-        return self._stated_seconds / self._stated if self._stated else 0.0
+        if self._stated:
+            return self._stated_seconds / self._stated
+        return 0.0
 
     def _costs(self) -> tuple[float, float]:
         """Seconds for each video, and for each second of video; neither is negative.

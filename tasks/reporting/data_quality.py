@@ -86,11 +86,13 @@ def _notes_of_shard(layout: VariantLayout, shard: int) -> dict[str, JSON]:
     """Kind of note → id → note."""
     manifest = read_manifest(layout, shard)
     entries = manifest.entries if manifest else {}
-    notes: dict[str, JSON] = {}
+    notes: dict[str, dict[str, JSON]] = {kind: {} for kind in _NOTES}
     for kind, note_of in _NOTES.items():
-        of_kind = {video_id: note_of(entry) for video_id, entry in entries.items()}
-        notes[kind] = {video_id: note for video_id, note in of_kind.items() if note}
-    return notes
+        for video_id, entry in entries.items():
+            note = note_of(entry)
+            if note:
+                notes[kind][video_id] = note
+    return {**notes}
 
 
 def _table(value: JSON) -> Mapping[str, Any]:
@@ -105,11 +107,10 @@ def _facts(entry: ManifestEntry, name: str) -> Mapping[str, Any]:
 
 def frame_loss(entry: ManifestEntry) -> str:
     """What a damaged video lost, in words; empty for a whole one."""
-    if not entry.is_done or not isinstance(entry.facts.get("decode"), dict):
+    if not isinstance(entry.facts.get("decode"), dict):
         return ""
     decode = _facts(entry, "decode")
-    counts = {name: value for name, value in decode.items() if isinstance(value, int)}
-    losses = [*_lost_pictures(counts), *_doubts(counts)]
+    losses = [*_lost_pictures(_counts(decode)), *_doubts(_counts(decode))]
     file_damage = _file_damage(entry)
     states_durations = _facts(entry, "probe").get("container") in CONTAINERS_WITH_DURATIONS
     if losses or file_damage or not states_durations:
@@ -117,13 +118,17 @@ def frame_loss(entry: ManifestEntry) -> str:
     return "; ".join([*losses, *file_damage])
 
 
+def _counts(decode: Mapping[str, Any]) -> dict[str, int]:
+    return {name: value for name, value in decode.items() if isinstance(value, int)}
+
+
 def _lost_pictures(counts: Mapping[str, int]) -> Iterator[str]:
     decoded = counts.get("frames_decoded", 0)
     declared = counts.get("frames_declared", 0)
     errors = counts.get("decode_errors", 0)
     lost = counts.get("frames_lost", 0)
-    is_damaged = errors or lost or decoded < declared
-    if is_damaged:
+    missing = max(declared - decoded, 0)
+    if any((errors, lost, missing)):
         total = declared or decoded + lost or "unknown"
         yield f"{decoded} of {total} frames decoded, {errors} decoding errors"
 

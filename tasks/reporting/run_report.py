@@ -60,16 +60,20 @@ class VariantSummary:
         """Number of videos for which another try may help."""
         return sum(self.states.get(state, 0) for state in WAITING)
 
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether the features show only that the pipeline works."""
+        return bool(self.weights) and random_seed(self.weights) is not None
+
     def record(self) -> dict[str, JSON]:
-        """What `account.json` keeps of it."""
-        is_random = random_seed(self.weights or "file") is not None
+        """Its entry in `account.json`."""
         return {
             "ids": self.ids,
             "states": {str(state): self.states.get(state, 0) for state in State},
             "reasons": {reason: list(ids) for reason, ids in self.reasons.items()},
             "rows": self.rows,
             "size_bytes": self.size_bytes,
-            "weights": self.weights if is_random else "",
+            "weights": self.weights if self.has_random_weights else "",
         }
 
 
@@ -87,16 +91,22 @@ class _PictureSource:
     @classmethod
     def of(cls, variants: Sequence[Variant]) -> _PictureSource | None:
         """The first of each kind; None if no variant has images, or none has a plain array."""
-        with_images = [variant.full_name for variant in variants if "jpeg" in variant.arrays]
-        plain_arrays = [
-            (variant.full_name, name)
-            for variant in variants
-            for name, spec in variant.arrays.items()
-            if not spec.ragged
-        ]
-        if not with_images or not plain_arrays:
+        images: str | None = None
+        colours: tuple[str, str] | None = None
+        for variant in variants:
+            if "jpeg" in variant.arrays:
+                images = images or variant.full_name
+            for array in _plain_arrays(variant):
+                colours = colours or (variant.full_name, array)
+        if images is None or colours is None:
             return None
-        return cls(with_images[0], *plain_arrays[0])
+        clips, array = colours
+        return cls(images, clips, array)
+
+
+def _plain_arrays(variant: Variant) -> list[str]:
+    """Names of the arrays with one value of fixed shape for each row."""
+    return [name for name, spec in variant.arrays.items() if not spec.ragged]
 
 
 def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None:
@@ -162,15 +172,12 @@ def summarize_variant(
     statuses = _statuses(unfinished_ids, found.values(), variant_layout)
     states = Counter(status.state for status in statuses.values())
     states[State.DONE] += len(ids) - len(unfinished_ids)
-    reasons: dict[str, list[str]] = {}
-    for video_id, status in sorted(statuses.items()):
-        reasons.setdefault(status.reason, []).append(video_id)
     return VariantSummary(
         name=variant.full_name,
         weights=variant.weights,
         ids=len(ids),
         states=states,
-        reasons=reasons,
+        reasons=_ids_by_reason(statuses),
         notes=quality_notes(layout.report, variant_layout, found),
         rows=sum(int(summary.rows.sum()) for summary in found.values()),
         size_bytes=sum(_size_bytes(summary) for summary in found.values()),
@@ -192,6 +199,13 @@ def _statuses(
     return {video_id: known[video_id] for video_id in video_ids}
 
 
+def _ids_by_reason(statuses: Mapping[str, VideoStatus]) -> dict[str, list[str]]:
+    ids_of: dict[str, list[str]] = {}
+    for video_id, status in sorted(statuses.items()):
+        ids_of.setdefault(status.reason, []).append(video_id)
+    return ids_of
+
+
 def _size_bytes(summary: ShardSummary) -> int:
     return sum(part.size_bytes for part in summary.parts)
 
@@ -201,10 +215,7 @@ def _summary_lines(summaries: Sequence[VariantSummary]) -> Iterator[str]:
         yield f"  {summary.name:<24} {summary.equation}"
         yield f"  {'':<24} {summary.rows:,} rows, {summary.size_bytes / 1e6:,.1f} MB"
     for reason, ids in _all_reasons(summaries).items():
-        row = REASONS[reason]
-        more = f" and {len(ids) - EXAMPLES} more" if len(ids) > EXAMPLES else ""
-        yield f"  {row.state}:{reason}  {', '.join(ids[:EXAMPLES])}{more}"
-        yield f"      {row.meaning}; {row.advice}"
+        yield from _reason_lines(reason, ids)
     notes = [summary.notes for summary in summaries]
     yield from _note_lines("damaged", [one.losses for one in notes])
     yield from _note_lines("of several films in one file", [one.choices for one in notes])
@@ -216,12 +227,20 @@ def _summary_lines(summaries: Sequence[VariantSummary]) -> Iterator[str]:
         "with several files in the folder, or another one before", [one.files for one in notes]
     )
     for summary in summaries:
-        has_random_weights = summary.weights and random_seed(summary.weights) is not None
-        if has_random_weights:
+        if summary.has_random_weights:
             yield (
                 f"  NOTE {summary.name} ran with {summary.weights} weights: "
                 "good for trying the pipeline, not for results"
             )
+
+
+def _reason_lines(reason: str, ids: Sequence[str]) -> Iterator[str]:
+    row = REASONS[reason]
+    shown = ", ".join(ids[:EXAMPLES])
+    if len(ids) > EXAMPLES:
+        shown += f" and {len(ids) - EXAMPLES} more"
+    yield f"  {row.state}:{reason}  {shown}"
+    yield f"      {row.meaning}; {row.advice}"
 
 
 def _note_lines(kind: str, notes_of_variants: Iterable[Mapping[str, str]]) -> Iterator[str]:
