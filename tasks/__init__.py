@@ -20,7 +20,10 @@ try:
         )
     add_config_path(str(_CONFIG))
 except (OSError, UnicodeDecodeError, configparser.Error) as _error:
-    sys.stderr.write(f"settings need mending before anything starts:\n  - {_CONFIG}: {_error}\n")
+    # As SettingsError puts it, which cannot be imported before the settings are read.
+    sys.stderr.write(
+        f"these settings must be corrected before anything starts:\n  - {_CONFIG}: {_error}\n"
+    )
     raise SystemExit(2) from _error
 
 from tasks.config.luigi_values import install_percent_rule  # noqa: E402
