@@ -164,7 +164,7 @@ def _features(folder: Path, settings: DataSettings, trained_on: TrainedOn | None
     return FrameClips(
         folder,
         settings.clip,
-        pictures=frames[0],
+        frames=frames[0],
         saliency=saliency_variant,
         trained_on=trained_on,
     )

@@ -1,4 +1,4 @@
-"""Where the figure of a synthetic video is, read from the catalog's sources."""
+"""Masks of the figure in synthetic videos, read from the catalog's sources."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from storage.files.external_arrays import read_arrays
 
 
 def read_figure_mask(folder: Path, video_id: str) -> NDArray[np.bool_]:
-    """`(T, H, W)`: the pixels of each frame that show the figure. LookupFailed if the catalog's
-    sources do not say.
+    """`(T, H, W)` bool: the pixels of each frame that show the figure.
+
+    LookupFailed if the catalog has no mask of the video.
     """
-    path = (
-        Layout(folder.absolute().parent, folder.absolute().name).sources / f"{video_id}.figure.npy"
-    )
+    catalog_folder = folder.absolute()
+    layout = Layout(catalog_folder.parent, catalog_folder.name)
+    path = layout.sources / f"{video_id}.figure.npy"
     if not path.is_file():
-        raise LookupFailed(f"{path} is not there: only drawn catalogs say where their figure is")
-    return np.unpackbits(next(read_arrays(path))[1], axis=2).astype(np.bool_)
+        raise LookupFailed(f"{path} does not exist: only synthetic catalogs have figure masks")
+    _, packed = next(read_arrays(path))
+    return np.unpackbits(packed, axis=2).astype(np.bool_)

@@ -1,7 +1,4 @@
-"""Arithmetic on half-open intervals `[start, end)` of seconds: arrays of shape `(n, 2)`, float64.
-
-Refuses to know what an interval stands for.
-"""
+"""Arithmetic on half-open intervals `[start, end)` in seconds, arrays `(n, 2)` of float64."""
 
 from __future__ import annotations
 
@@ -15,28 +12,32 @@ Intervals = NDArray[np.float64]
 
 NO_INTERVALS: Intervals = np.zeros((0, 2))
 _SLIVER = 1e-6
-"""Seconds; what is shorter comes from rounding and is nobody's interval."""
+"""Seconds; a shorter interval comes from rounding and is dropped."""
 
 
 def union(intervals: Intervals) -> Intervals:
-    """The same instants as disjoint intervals, ascending; those that touch become one."""
+    """The union as disjoint intervals, ascending; intervals that touch become one."""
     if not len(intervals):
         return NO_INTERVALS
     ordered = intervals[np.argsort(intervals[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(ordered[:, 1])
-    opens = np.concatenate([[True], ordered[1:, 0] > reach[:-1]])
-    return np.stack([ordered[opens, 0], reach[np.concatenate([opens[1:], [True]])]], 1)
+    latest_ends = np.maximum.accumulate(ordered[:, 1])
+    # A group opens where an interval starts after all earlier ones have ended.
+    opens_group = np.concatenate([[True], ordered[1:, 0] > latest_ends[:-1]])
+    closes_group = np.concatenate([opens_group[1:], [True]])
+    return np.stack([ordered[opens_group, 0], latest_ends[closes_group]], 1)
 
 
 def clamp_to_video(intervals: Intervals, end_seconds: float) -> Intervals:
-    """What of each interval lies in `[0, end_seconds)`; those that lie outside are left out."""
-    cut = np.clip(intervals, 0.0, end_seconds)
-    return np.asarray(cut[cut[:, 1] - cut[:, 0] > _SLIVER])
+    """Each interval cut to `[0, end_seconds)`; intervals outside of it are dropped."""
+    clamped = np.clip(intervals, 0.0, end_seconds)
+    return np.asarray(clamped[clamped[:, 1] - clamped[:, 0] > _SLIVER])
 
 
 def gaps(disjoint: Intervals, end_seconds: float) -> Intervals:
-    """What `[0, end_seconds)` has beside intervals that are disjoint, ascending and inside it."""
-    between = np.stack([np.append(0.0, disjoint[:, 1]), np.append(disjoint[:, 0], end_seconds)], 1)
+    """The gaps of `[0, end_seconds)` between intervals that are disjoint, ascending and inside."""
+    starts = np.append(0.0, disjoint[:, 1])
+    ends = np.append(disjoint[:, 0], end_seconds)
+    between = np.stack([starts, ends], 1)
     return np.asarray(between[between[:, 1] - between[:, 0] > _SLIVER])
 
 
@@ -48,28 +49,24 @@ def chunks(start: float, end: float, seconds: float) -> Intervals:
 
 
 def split_longer(intervals: Intervals, than_seconds: float, into_seconds: float) -> Intervals:
-    """Intervals longer than `than_seconds` cut into pieces of `into_seconds`; the others as they
-    are.
-    """
+    """Intervals, those longer than `than_seconds` cut into pieces of `into_seconds`."""
     if not len(intervals):
         return NO_INTERVALS
-    pieces = [
-        chunks(start, end, into_seconds)
-        if end - start > than_seconds + _SLIVER
-        else np.array([[start, end]])
-        for start, end in intervals
-    ]
-    return np.concatenate(pieces)
+    parts = []
+    for start, end in intervals:
+        is_long = end - start > than_seconds + _SLIVER
+        parts.append(chunks(start, end, into_seconds) if is_long else np.array([[start, end]]))
+    return np.concatenate(parts)
 
 
 def covered_seconds(spans: Intervals, disjoint: Intervals) -> NDArray[np.float64]:
-    """`(n,)`: how much of each span lies inside the intervals, which are disjoint and ascending."""
+    """`(n,)` seconds of each span that lie in the intervals, which are disjoint and ascending."""
     if not len(disjoint):
         return np.zeros(len(spans))
     edges = disjoint.reshape(-1)
-    lengths = disjoint[:, 1] - disjoint[:, 0]
-    covered_until = np.stack(
-        [np.append(0.0, np.cumsum(lengths)[:-1]), np.cumsum(lengths)], 1
-    ).reshape(-1)
-    before = np.interp(spans, edges, covered_until)
+    totals = np.cumsum(disjoint[:, 1] - disjoint[:, 0])
+    # Seconds covered before each edge. They grow inside an interval and stay the same in a gap, so
+    # that linear interpolation is exact.
+    covered_before = np.stack([np.append(0.0, totals[:-1]), totals], 1).reshape(-1)
+    before = np.interp(spans, edges, covered_before)
     return np.asarray(before[:, 1] - before[:, 0])

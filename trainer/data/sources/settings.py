@@ -1,7 +1,6 @@
-"""What a recipe says of its data: which arrays, what a position is, what a history is, who is held
-out.
+"""Data settings of a recipe: arrays, unit, history, splits and hold-outs.
 
-Refuses to know any store; `open_data` checks the settings against one.
+They are checked for themselves here; `open_data` checks them against a store.
 """
 
 from __future__ import annotations
@@ -15,23 +14,24 @@ from typing import Literal
 from models.highlight.base.contract import History, Unit
 
 HistoryOwner = Literal["own", "other", "nobody"]
-"""Whose history a model is handed: the user's; that of another user of the split (a control: what a
-personalised model gains has to go away); or none.
+"""The history that a model gets: the user's own, that of another user, or none.
+
+Another user's history is a control experiment: what a personalised model gains must disappear.
 """
 
 
 @dataclass(frozen=True)
 class ClipShape:
-    """What a clip is. L and resolution are a recipe's; the defaults are TASED-Net's."""
+    """Length and resolution of a clip; the defaults are TASED-Net's."""
 
     frames: int = 32
-    """L, the frame a position is about included. Counted in kept pictures: with `frames_per_second
-    = 0` of `frames` they are native frames, as both papers mean it.
+    """L, including the frame of the position itself. Counted in stored frames: with
+    `frames_per_second = 0` of the extractor `frames` these are native frames, as both papers mean.
     """
     height: int = 224
     width: int = 384
     stride_rows: int = 1
-    """Without saliency, which says the instants, every so many pictures make a position."""
+    """Without saliency maps, whose times are the positions, every so many frames are one."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.height, self.width, self.stride_rows) < 1:
@@ -42,12 +42,22 @@ class ClipShape:
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """`VARIANT/ARRAY`."""
+_LEAST = {"max_elements": 1, "element_rows": 1, "pairs": 0, "holdout_videos": 0}
+_LEAST_IF_SET = {
+    "window_rows": 1,
+    "rows_drawn": 1,
+    "max_elements_scoring": 1,
+    "history_videos": 0,
+    "holdout_users": 0,
+}
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Arrays, unit and history are the model's (`ModelSpec`); defaults are PHD-GIFs' (section 5.3)
-    where it has one.
+    """How data is read for a model.
+
+    Arrays, unit and history are those of the model (`ModelSpec`). Defaults are PHD-GIFs' (section
+    5.3) where it names one.
     """
 
     arrays: tuple[str, ...]
@@ -55,147 +65,147 @@ class DataSettings:
     unit: Unit
     history: History
     max_items: Mapping[str, int] = field(default_factory=dict)
-    """Ragged array → so many items of a row are kept: the first ones, which extractors store best
-    first. A ragged array `(items, ...)` becomes dense `(max_items, ...)`, and an item that is not
-    there is zero in every value.
+    """Ragged array → number of items kept of a row, the first ones: extractors store the best first.
+    A ragged array `(items, ...)` becomes dense `(max_items, ...)`, padded with zeros.
     """
     window_rows: int | None = None
-    """Training sees windows of so many rows, cut side by side, those that hold a highlight (PR-Net:
-    256); None: whole videos. Scoring always sees whole videos.
+    """Training reads windows of so many rows, cut side by side, those with a highlight (PR-Net:
+    256); None: whole videos. Scoring always reads whole videos.
     """
     clip: ClipShape | None = None
-    """For models of pixels: positions are clips of the pictures among `arrays`, at the instants of
-    the saliency among them; None: positions are rows as they are stored.
+    """For models of pixels: positions are clips of the frames among `arrays`, at the times of the
+    saliency maps among them; None: positions are rows as they are stored.
     """
     rows_drawn: int | None = None
-    """Training on rows of judged videos: so many of a video's, drawn anew each epoch; None: all of
-    them.
-    """
+    """Training on rows of annotated videos: the number drawn from a video each epoch; None: all."""
     segment_seconds: float = 5.0
-    """Length of a segment when scoring, and of what long shots and unmarked stretches are cut
-    into.
-    """
+    """Length of a segment when scoring, and of the pieces of long shots and unlabelled gaps."""
     longest_shot_seconds: float = 15.0
     """Longer shots are cut into segments."""
     shots: Path | None = None
-    """A table of shots (video_id,start_seconds,end_seconds) to train on; None: GIFs, and chunks of
-    the rest.
+    """A CSV table of shots (video_id,start_seconds,end_seconds) to train on; None: the highlights,
+    and chunks of the gaps between them.
     """
     targets: Literal["every", "last"] = "every"
-    """Training: every video of a user takes its turn as target with the others as history, or the
-    last one alone.
+    """Training: every video of a user in turn is the target, with the others as history; or only
+    the last one.
     """
     pairs: int = 5
     """(s+, s-) pairs drawn from a user's video."""
     only_pairs: bool = False
-    """Training on segments: positions outside the pairs are not read. For models that score each
-    segment alone.
+    """Training on segments: only the positions of pairs are read. For models whose score of a
+    segment does not depend on other segments.
     """
     max_elements: int = 20
-    """Elements of the history a model sees in training (PHD-GIFs: 20 shots; MHA+Fusion: 15
-    clips).
-    """
+    """Elements of the history in training (PHD-GIFs: 20 shots; MHA+Fusion: 15 clips)."""
     max_elements_scoring: int | None = None
-    """The same when scoring; None: all (PHD-GIFs), at the price of the longest history of a
-    batch.
-    """
+    """The same when scoring; None: all (PHD-GIFs). A batch is padded to its longest history."""
     history_videos: int | None = None
-    """The history is that of so many videos (the curve k = 0..20); None: all."""
+    """Number of videos in the history (the curve k = 0..20); None: all."""
     element_rows: int = 256
-    """A longer element of the history is thinned evenly to so many positions. Ours: it bounds
-    memory, and the longest of 20,488 published GIFs has 51 rows of C3D.
+    """A longer element of the history is thinned evenly to so many positions. Ours, to bound
+    memory: the longest of 20,488 published GIFs has 51 rows of C3D.
     """
     whose: HistoryOwner = "own"
     holdout_users: int | None = None
-    """Users of `train` kept for validation where the dataset names none; None: 1000, as PHD2 says
-    how many, not which, or one in ten where that is fewer, and at least one.
+    """Users of `train` held out for validation if the dataset names none. None: one in ten, at
+    least one and at most 1000, the number that PHD2 states without naming the users.
     """
     holdout_seed: int = 0
     grouping: str = ""
-    """Catalogs whose splits are of videos: which split, such as vlist_sel, umt or folds-5-0; empty:
-    that of the catalog's rule (`trainer.data.labels.annotator_labels`).
+    """Catalogs with splits of videos: the name of the split, such as vlist_sel, umt or folds-5-0;
+    empty: that of the catalog's rule (`trainer.data.labels.annotator_labels`).
     """
     domain: str = ""
-    """Catalogs with domains: the one that is asked about, and whose labels are learned unless
-    `source` names another; empty: all of them as one.
+    """Catalogs with domains: the domain to evaluate, whose labels are learned unless `source` names
+    another; empty: all of them as one.
     """
     source: str = ""
-    """The domain whose labels are learned; `domain` is then seen without labels."""
+    """The domain whose labels are learned; the videos of `domain` are then used without labels."""
     against: Literal["nothing", "domain", "others"] = "nothing"
-    """Training on two batches: the second one's videos are those of `domain`, or of all other
-    domains.
-    """
+    """Training on two batches: the second batch has videos of `domain`, or of all other domains."""
     first_seconds: tuple[float, float] | None = None
-    """Only videos that last so long, `[from, to)` seconds, are in the first batch ..."""
+    """Durations `[from, to)` in seconds of the videos in the first batch; None: all."""
     second_seconds: tuple[float, float] | None = None
-    """... and in the second."""
+    """The same for the second batch."""
     holdout_videos: int = 0
-    """Training videos of each domain that are kept for validation."""
+    """Training videos of each domain that are held out for validation."""
     every_segment: bool = False
-    """Training: a video comes once an epoch for each of its segments, around which its set is
-    drawn, as in the released code of set-based learning; else once.
+    """Training: an epoch has a video once for each of its segments, around which its set is drawn,
+    as in the released code of set-based learning; otherwise once.
     """
 
     def __post_init__(self) -> None:
+        self._check_arrays()
+        self._check_ranges()
+        self._check_unit()
+        self._check_domains()
+
+    def _check_arrays(self) -> None:
         if not self.arrays or not all(_KEY.fullmatch(key) for key in self.arrays):
             raise ValueError(f"arrays are keys such as c3d/pool5, at least one; got {self.arrays}")
         if len(set(self.arrays)) != len(self.arrays):
             raise ValueError(f"arrays names each key once; got {self.arrays}")
-        if unknown := set(self.max_items) - set(self.arrays):
+        unknown = set(self.max_items) - set(self.arrays)
+        if unknown:
             raise ValueError(
-                f"max_items names arrays that are not read: {', '.join(sorted(unknown))}"
+                f"max_items names arrays that are not in arrays: {', '.join(sorted(unknown))}"
             )
+
+    def _check_ranges(self) -> None:
         for name in ("segment_seconds", "longest_shot_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is above 0, got {getattr(self, name)}")
-        for name, least in (("max_elements", 1), ("element_rows", 1), ("pairs", 0)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
-        for name, least in (
-            ("window_rows", 1),
-            ("rows_drawn", 1),
-            ("max_elements_scoring", 1),
-            ("history_videos", 0),
-            ("holdout_users", 0),
-            ("holdout_videos", 0),
-        ):
+        for name, least in _LEAST_IF_SET.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is None or at least {least}, got {value}")
-        self._check_unit()
-        self._check_domains()
-
-    def _check_domains(self) -> None:
-        if self.source and (self.source == self.domain or not self.domain):
-            raise ValueError(
-                f"source is another domain than domain; got {self.source!r} and {self.domain!r}"
-            )
-        if self.against == "others" and not self.domain:
-            raise ValueError("against = 'others' needs a domain that they are other than")
-        bounds = [pair for pair in (self.first_seconds, self.second_seconds) if pair is not None]
-        if any(not 0 <= low < high for low, high in bounds):
-            raise ValueError(
-                f"first_seconds and second_seconds are [from, to) with 0 <= from < to; got {bounds}"
-            )
-        if self.against == "domain" and not self.source and len(bounds) < 2:
-            raise ValueError(
-                "both batches would be of the same videos: set source, or first_seconds and second_seconds"
-            )
 
     def _check_unit(self) -> None:
-        if self.unit == "segment" and self.window_rows is not None:
-            raise ValueError(
-                "window_rows cuts rows; a model of segments sees whole videos, or only_pairs of them"
-            )
-        if self.unit == "segment" and (self.rows_drawn is not None or self.clip is not None):
-            raise ValueError(
-                "rows_drawn and clip are for models of rows; this one's unit is a segment"
-            )
         if self.only_pairs and not self.pairs:
+            raise ValueError("only_pairs needs pairs of at least 1, got 0")
+        if self.unit == "segment":
+            self._check_segment_unit()
+        if self.unit == "row":
+            self._check_row_unit()
+
+    def _check_segment_unit(self) -> None:
+        if self.window_rows is not None:
             raise ValueError(
-                "only_pairs reads the positions of pairs, so pairs is at least 1, got 0"
+                "window_rows needs a model of rows; this model's unit is a segment: use only_pairs"
             )
-        if self.unit == "row" and (self.only_pairs or self.shots is not None):
+        for name in ("rows_drawn", "clip"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} needs a model of rows; this model's unit is a segment")
+
+    def _check_row_unit(self) -> None:
+        if self.only_pairs:
+            raise ValueError("only_pairs needs a model of segments; this model's unit is a row")
+        if self.shots is not None:
+            raise ValueError("shots needs a model of segments; this model's unit is a row")
+
+    def _check_domains(self) -> None:
+        if self.source and self.source == self.domain:
             raise ValueError(
-                "only_pairs and shots are for models of segments; this one's unit is a row"
+                f"source and domain must be different domains, got {self.source!r} for both"
             )
+        if self.source and not self.domain:
+            raise ValueError(f"source = {self.source!r} needs a domain to evaluate; set domain")
+        if self.against == "others" and not self.domain:
+            raise ValueError("against = 'others' needs a domain; set domain")
+        for name in ("first_seconds", "second_seconds"):
+            self._check_bounds(name, getattr(self, name))
+        has_bounds = self.first_seconds is not None and self.second_seconds is not None
+        if self.against == "domain" and not self.source and not has_bounds:
+            raise ValueError(
+                "against = 'domain' would fill both batches with the same videos: "
+                "set source, or first_seconds and second_seconds"
+            )
+
+    @staticmethod
+    def _check_bounds(name: str, bounds: tuple[float, float] | None) -> None:
+        if bounds is not None and not 0 <= bounds[0] < bounds[1]:
+            raise ValueError(f"{name} is [from, to) with 0 <= from < to; got {list(bounds)}")
