@@ -189,17 +189,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trainer": {"storage", "storage.base"},
     "trainer.base": set(),
     "trainer.data.sources": {
+        "models",
         "models.highlight.base",
         "storage.base",
         "storage.features",
         "storage.files",
     },
     "trainer.losses.set_based": {
+        "models",
         "models.highlight.base",
         "models.highlight.generic",
         "trainer.base",
     },
     "trainer.losses": {
+        "models",
         "models.highlight.base",
         "models.highlight.generic",
         "models.highlight.personalized",
@@ -207,6 +210,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.losses.set_based",
     },
     "trainer.config": {
+        "models",
         "models.highlight",
         "models.highlight.base",
         "storage.base",
@@ -224,6 +228,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.metrics",
     },
     "trainer.data": {
+        "models",
         "models.highlight.base",
         "storage.base",
         "storage.catalog",
@@ -243,6 +248,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.metrics",
     },
     "trainer.training": {
+        "models",
         "models.extractors.tased",
         "models.highlight.base",
         "models.highlight.personalized",

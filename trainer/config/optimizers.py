@@ -1,4 +1,4 @@
-"""Optimizers and schedules as recipes name them. Refuses to know what is optimised."""
+"""Optimizers and learning rate schedules, by the names that recipes use."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from trainer.config.recipe import OptimizerSettings
 def make_optimizer(
     parameters: Iterable[nn.Parameter], settings: OptimizerSettings
 ) -> optim.Optimizer:
-    """The optimizer over the parameters that learn. ValueError if none does."""
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
-    if not learning:
-        raise ValueError("no parameter of this network learns; its recipe needs no gradient stage")
-    rate, decay = settings.learning_rate, settings.weight_decay
+    """The optimizer over the parameters that require a gradient. ValueError if none does."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise ValueError(
+            "no parameter of this network requires a gradient: remove 'gradient' from stages"
+        )
+    rate, decay, momentum = settings.learning_rate, settings.weight_decay, settings.momentum
     match settings.name:
         case "adam":
-            return optim.Adam(learning, lr=rate, weight_decay=decay)
+            return optim.Adam(trained, lr=rate, weight_decay=decay)
         case "rmsprop":
-            return optim.RMSprop(learning, lr=rate, weight_decay=decay, momentum=settings.momentum)
+            return optim.RMSprop(trained, lr=rate, weight_decay=decay, momentum=momentum)
         case "sgd":
             return optim.SGD(
-                learning,
+                trained,
                 lr=rate,
                 weight_decay=decay,
-                momentum=settings.momentum,
+                momentum=momentum,
                 nesterov=settings.nesterov,
             )
 
@@ -35,5 +37,5 @@ def make_optimizer(
 def make_schedule(
     optimizer: optim.Optimizer, settings: OptimizerSettings
 ) -> optim.lr_scheduler.StepLR:
-    """The learning rate, multiplied by `decay` after every `decay_every_epochs` epochs."""
+    """A schedule that multiplies the rate by `decay` after every `decay_every_epochs` epochs."""
     return optim.lr_scheduler.StepLR(optimizer, settings.decay_every_epochs, settings.decay)

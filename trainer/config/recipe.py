@@ -1,11 +1,10 @@
-"""Recipes: everything a training run is made of, as TOML that names its source and its gaps.
+"""Recipes: everything that defines a training run, as TOML that names its source and its gaps.
 
-    recipes/phd_ca.toml          model, data, objective, optimizer, training; what the paper leaves
-    open, in `gaps` recipes/phd_ca_ed.toml       extends = "phd_ca": an ablation says only what
-    differs
+    recipes/phd_ca.toml     model, data, objective, optimizer, training; in `gaps` what the paper
+                            leaves open
+    recipes/phd_ca_ed.toml  extends = "phd_ca": an ablation holds only what differs
 
-`[small]` repeats any of these tables with widths for a trial of seconds. Knows the models' and
-objectives' tables. Refuses to know stores and runs.
+`[small]` repeats any of these tables with widths for a trial of seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any, Literal
 
 from models.highlight.base.contract import ModelSpec
 from models.highlight.registry import HIGHLIGHT_MODELS
+from models.validation import above, at_least, between, one_of, unit_interval
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
 from trainer.config.toml_binding import bind, check_arguments
@@ -37,25 +37,25 @@ _TABLES = ("model", "data", "sets", "objective", "optimizer", "training", "start
 _SHARED_TABLES = ("data", "optimizer", "training")
 _OTHER_KEYS = ("source", "gaps", "stages", "small")
 MAX_COUNT = 1_000_000
-"""Epochs, or examples of a batch: more is a slip of the pen, not a plan."""
+"""Most epochs, or examples of a batch: a larger number is a typing error."""
 METRICS = (
-    "ap", "ap_uninterpolated", "ap_step", "ap_trapezoid", "nmsd", "nmsd_mean", "nmsd_best", "recall_at_5",
-    "top5_half", "top5_median", "top5_majority", "top5_each", "f_mean", "f_max",
+    "ap", "ap_uninterpolated", "ap_step", "ap_trapezoid", "nmsd", "nmsd_mean", "nmsd_best",
+    "recall_at_5", "top5_half", "top5_median", "top5_majority", "top5_each", "f_mean", "f_max",
 )  # fmt: skip
-"""What the protocols measure; which of them a catalog has, its dataset says."""
+"""The metrics of all protocols; each dataset has some of them."""
 MAX_BYTES = 1_000_000
 MAX_LAYER_SIZE = 65_536
-"""Of any count or width of a network."""
+"""Largest count or width in the settings of a network."""
 STAGE_NAMES = ("gradient", "latent_ranking_svm", "ranking_svm", "fusion", "per_user")
-"""What fitting may consist of; `trainer.training.stages` has a function for each."""
+"""The stages of fitting; `trainer.training.stages` has a function for each."""
 _CHANGE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
-"""Of a recipe: it becomes part of the name of a folder."""
+"""Name of a recipe: it becomes part of the name of a folder."""
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Which optimizer, and how its learning rate falls."""
+    """The optimizer, and how its learning rate decays."""
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
     learning_rate: float = 1e-3
@@ -63,56 +63,56 @@ class OptimizerSettings:
     nesterov: bool = False
     weight_decay: float = 0.0
     decay: float = 1.0
-    """The learning rate is multiplied by this ..."""
+    """The learning rate is multiplied by this after every `decay_every_epochs` epochs."""
     decay_every_epochs: int = 1
-    """... after every so many epochs."""
     clip_norm: float | None = None
-    """Gradients are scaled down to this norm; none of the papers says it does."""
+    """Gradients are scaled down to this norm; None: not at all. No paper mentions it."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0 or not 0 < self.decay <= 1 or self.decay_every_epochs < 1:
-            raise ValueError(
-                f"learning_rate above 0, decay in (0, 1], decay_every_epochs from 1; got {self}"
-            )
-        if not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
-            raise ValueError(f"momentum in [0, 1), weight_decay from 0; got {self}")
-        if self.nesterov and (self.name != "sgd" or not self.momentum):
-            raise ValueError(f"nesterov is for name = 'sgd' with a momentum above 0; got {self}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm is None or above 0, got {self.clip_norm}")
+        above("learning_rate", self.learning_rate, 0)
+        above("decay", self.decay, 0)
+        unit_interval("decay", self.decay)
+        at_least("decay_every_epochs", self.decay_every_epochs, 1)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum}")
+        at_least("weight_decay", self.weight_decay, 0)
+        if self.nesterov and self.name != "sgd":
+            raise ValueError(f"nesterov needs name = 'sgd'; got name = {self.name!r}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0; got 0")
+        if self.clip_norm is not None:
+            above("clip_norm", self.clip_norm, 0)
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long, in what batches, and by what the best epoch is chosen."""
+    """Number of epochs, batch sizes, and how the best epoch is selected."""
 
     epochs: int = 10
     batch_size: int = 32
     """Examples of a step, over all processes."""
     scoring_batch_size: int = 1
     accumulate: int = 1
-    """Batches whose gradients make one step."""
+    """Number of batches whose gradients are averaged for one step."""
     precision: Literal["fp32", "bf16"] = "fp32"
     validate: bool = True
-    """Score the validation users after each epoch and keep the best; else the last epoch is
-    kept.
-    """
+    """Score the validation users after each epoch and keep the best epoch; else keep the last."""
     select_by: str = "ap"
-    """Metric of the catalog's protocol that decides, on validation users only."""
+    """Metric of the catalog's protocol that selects the best epoch, on validation users only."""
     patience: int | None = None
     """Stop after so many epochs without a better validation score; None: never."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "scoring_batch_size", "accumulate"):
-            if not 1 <= getattr(self, name) <= MAX_COUNT:
-                raise ValueError(f"{name} is 1 to {MAX_COUNT}, got {getattr(self, name)}")
-        if self.patience is not None and not 1 <= self.patience <= MAX_COUNT:
-            raise ValueError(f"patience is None or 1 to {MAX_COUNT}, got {self.patience}")
-        if self.select_by not in METRICS:
-            raise ValueError(f"select_by is one of {', '.join(METRICS)}; got {self.select_by!r}")
-        if self.patience is not None and not self.validate:
+            between(name, getattr(self, name), 1, MAX_COUNT)
+        one_of("select_by", self.select_by, METRICS)
+        if self.patience is None:
+            return
+        between("patience", self.patience, 1, MAX_COUNT)
+        if not self.validate:
             raise ValueError(
-                "patience needs validate = true: stopping early on anything else would look at the test"
+                "patience needs validate = true: stopping early on anything else would use the "
+                "test split"
             )
 
 
@@ -124,7 +124,7 @@ class Recipe:
     source: str
     """Paper, table and row."""
     gaps: tuple[str, ...]
-    """What the source leaves open and what is done here instead; printed with every table."""
+    """Gaps of the source, and how they are filled here; printed with every table."""
     spec: ModelSpec
     model_settings: Any
     data: DataSettings
@@ -133,74 +133,69 @@ class Recipe:
     optimizer: OptimizerSettings
     training: TrainingSettings
     stages: tuple[str, ...]
-    """What fitting consists of, in order; see `trainer.training.stages`."""
+    """The stages of fitting, in order; see `trainer.training.stages`."""
     sets: SetSampling = field(default_factory=SetSampling)
-    """How sets are drawn, for an objective on two batches."""
+    """How sets are sampled, for an objective on two batches."""
     start: Mapping[str, str] = field(default_factory=dict)
-    """Part of the network → recipe whose trained network it starts as; see `started`."""
+    """Part of the network → recipe whose trained network initialises it; see `start_recipe`."""
     changes: tuple[str, ...] = ()
-    """What was changed by hand."""
+    """The changes on the command line, as `table.key=value`."""
     is_small: bool = False
     table: Mapping[str, Any] = field(default_factory=dict)
-    """The merged TOML: what a checkpoint keeps."""
+    """The merged TOML, which checkpoints keep."""
 
     @property
     def is_two_domain(self) -> bool:
-        """Whether its objective is one of steps on two batches
-        (`trainer.losses.set_based.domain_steps`).
-        """
+        """Whether its objective trains on two batches (`trainer.losses.set_based`)."""
         return self.objective in DOMAIN_OBJECTIVES
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits over all that the recipe says, and those it starts from, apart from words
-        for people.
-        """
-        said = {
-            name: value
-            for name, value in self.table.items()
-            if name not in ("source", "gaps", "small")
-        }
+        """12 hex digits over the recipe and those it starts from, without texts for people."""
+        hashed = dict(self.table)
+        for name in ("source", "gaps", "small"):
+            hashed.pop(name, None)
         started = {part: self.start_recipe(part).fingerprint for part in self.start}
-        return fingerprint({"name": self.name, "small": self.is_small, **said, "start": started})
+        return fingerprint({"name": self.name, "small": self.is_small, **hashed, "start": started})
 
     def start_recipe(self, part: str) -> Recipe:
-        """The recipe a part starts from: as small, and with the same changes to data, optimizer and
-        training.
+        """The recipe that initialises a part of the network.
+
+        It is as small, with the same changes to data, optimizer and training.
         """
-        shared = [
-            change for change in self.changes if change.partition(".")[0].strip() in _SHARED_TABLES
-        ]
+        shared = []
+        for change in self.changes:
+            table = change.partition(".")[0].strip()
+            if table in _SHARED_TABLES:
+                shared.append(change)
         return load_recipe(self.start[part], changes=shared, small=self.is_small)
 
 
 def recipe_names() -> tuple[str, ...]:
     """The recipes that come with the project, ascending."""
-    return tuple(
-        sorted(
-            path.name.removesuffix(".toml")
-            for path in _recipes_folder().iterdir()
-            if path.name.endswith(".toml")
-        )
-    )
+    files = [path.name for path in _recipes_folder().iterdir()]
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
 
 
 def load_recipe(name: str, *, changes: Sequence[str] = (), small: bool = False) -> Recipe:
-    """A recipe by its name, or a `.toml` file of your own.
+    """A recipe by its name, or from a `.toml` file of your own.
 
-    `changes` are `table.key=value` as TOML has them (`training.epochs=3`). Raises LookupFailed,
-    which lists the names, and SettingsError with every fault.
+    `changes` are `table.key=value` in TOML (`training.epochs=3`). Raises LookupFailed for an
+    unknown name, with all names, and SettingsError with every fault.
     """
     if not _NAME.fullmatch(Path(name).stem):
         raise SettingsError(
-            (f"a recipe is named in 1 to 64 of a-z 0-9 _ . -, got {Path(name).stem[:100]!r}",)
+            (
+                "the name of a recipe has 1 to 64 of the characters a-z 0-9 _ . -; "
+                f"got {Path(name).stem[:100]!r}",
+            )
         )
     table = _read_extended(name, ())
-    shrunk = table.pop("small", {})
-    if not isinstance(shrunk, dict):
-        raise SettingsError((f"recipe {name}: small must be a table, got {shrunk!r}",))
+    small_tables = table.pop("small", {})
+    if not isinstance(small_tables, dict):
+        raise SettingsError((f"recipe {name}: small must be a table, got {small_tables!r}",))
     if small:
-        table = _merge_tables(table, shrunk)
+        table = _merge_tables(table, small_tables)
     for change in changes:
         parsed = _parse_change(change)
         if "small" in parsed:
@@ -214,66 +209,44 @@ def load_recipe(name: str, *, changes: Sequence[str] = (), small: bool = False) 
 def restore_recipe(
     name: str, table: Mapping[str, Any], *, is_small: bool, changes: Sequence[str] = ()
 ) -> Recipe:
-    """The recipe that a checkpoint keeps, to be asked with other data settings
-    (`data.history_videos=4`).
+    """The recipe of a checkpoint, with `changes` to its data settings (`data.history_videos=4`).
 
-    SettingsError for a change to anything that was settled in training.
+    SettingsError for a change to another table: training settled those.
     """
     merged = copy.deepcopy(dict(table))
     for change in changes:
         parsed = _parse_change(change)
         if set(parsed) != {"data"}:
             raise SettingsError(
-                (f"a trained network can be asked with other data settings alone; got {change!r}",)
+                (f"only data settings of a trained model can be changed; got {change!r}",)
             )
         merged = _merge_tables(merged, parsed)
     return _build_recipe(name, merged, is_small=is_small)
 
 
 def _build_recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
-    unknown = sorted(set(table) - {*_TABLES, *_OTHER_KEYS})
-    if unknown:
-        raise SettingsError(
-            (f"recipe {name} has no table {', '.join(unknown)}; there are {', '.join(_TABLES)}",)
-        )
-    written = {one: table.get(one, {}) for one in _TABLES}
-    faults = [
-        f"{one} must be a table, got {value!r}"
-        for one, value in written.items()
-        if not isinstance(value, dict)
-    ]
-    for word in ("stages", "gaps"):
-        listed = table.get(word, [])
-        if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
-            faults.append(f"{word} must be a list of texts, got {listed!r}")
-    if not faults and (
-        strange := [one for one in table.get("stages", []) if one not in STAGE_NAMES]
-    ):
-        faults.append(f"no stage {strange[0]!r}; there are {', '.join(STAGE_NAMES)}")
-    if not isinstance(table.get("source", ""), str):
-        faults.append(f"source must be a text, got {table['source']!r}")
-    if faults:
-        raise SettingsError(tuple(f"recipe {name}: {fault}" for fault in faults))
+    _check_tables(name, table)
     _check_starts(name, table.get("start", {}))
     model = dict(table.get("model", {}))
-    goal = dict(table.get("objective", {}))
+    objective = dict(table.get("objective", {}))
     spec = _model_spec(name, model.pop("name", ""))
-    goal_name = goal.pop("name", "")
-    stages = tuple(table.get("stages", ("gradient",) if spec.is_trained else ()))
+    objective_name = objective.pop("name", "")
+    default_stages = ("gradient",) if spec.is_trained else ()
+    stages = tuple(table.get("stages", default_stages))
     if "gradient" in stages:
-        _check_objective(name, goal_name, goal)
-    given = {"arrays": spec.arrays, "unit": spec.unit, "history": spec.history}
+        _check_objective(name, objective_name, objective)
     model_settings = bind(spec.settings, model, f"{name}: model")
     _check_sizes(name, model_settings)
+    data_of_model = {"arrays": spec.arrays, "unit": spec.unit, "history": spec.history}
     return Recipe(
         name=name,
         source=table.get("source", spec.source),
         gaps=tuple(table.get("gaps", ())),
         spec=spec,
         model_settings=model_settings,
-        data=bind(DataSettings, given | table.get("data", {}), f"{name}: data"),
-        objective=goal_name,
-        objective_settings=goal,
+        data=bind(DataSettings, data_of_model | table.get("data", {}), f"{name}: data"),
+        objective=objective_name,
+        objective_settings=objective,
         optimizer=bind(OptimizerSettings, table.get("optimizer", {}), f"{name}: optimizer"),
         training=bind(TrainingSettings, table.get("training", {}), f"{name}: training"),
         stages=stages,
@@ -282,6 +255,34 @@ def _build_recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe
         is_small=is_small,
         table=table,
     )
+
+
+def _check_tables(name: str, table: Mapping[str, Any]) -> None:
+    """Raise SettingsError with every key of the TOML that is unknown or of the wrong type."""
+    unknown = sorted(set(table) - {*_TABLES, *_OTHER_KEYS})
+    if unknown:
+        raise SettingsError(
+            (f"recipe {name} has no table {', '.join(unknown)}; there are {', '.join(_TABLES)}",)
+        )
+    faults = []
+    for key in _TABLES:
+        if not isinstance(table.get(key, {}), dict):
+            faults.append(f"{key} must be a table, got {table[key]!r}")
+    for key in ("stages", "gaps"):
+        if not _is_list_of_texts(table.get(key, [])):
+            faults.append(f"{key} must be a list of texts, got {table[key]!r}")
+    if not isinstance(table.get("source", ""), str):
+        faults.append(f"source must be a text, got {table['source']!r}")
+    if not faults:
+        for stage in table.get("stages", []):
+            if stage not in STAGE_NAMES:
+                faults.append(f"unknown stage {stage!r}; choose from {', '.join(STAGE_NAMES)}")
+    if faults:
+        raise SettingsError(tuple(f"recipe {name}: {fault}" for fault in faults))
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
 
 def _model_spec(recipe: str, model: str) -> ModelSpec:
@@ -301,24 +302,31 @@ def _check_objective(recipe: str, name: str, settings: Mapping[str, Any]) -> Non
 
 
 def _check_sizes(recipe: str, settings: Any) -> None:
-    """Of a network: a slip of the pen must not fill the memory, or build layers for ever."""
-    for one in fields(settings):
-        value = getattr(settings, one.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if type(number) is int and not -1 <= number <= MAX_LAYER_SIZE:
-                raise SettingsError(
-                    (
-                        f"recipe {recipe}: model.{one.name} is up to {MAX_LAYER_SIZE}, and not negative; got {value!r}",
-                    )
+    """Raise SettingsError for a size that would fill the memory, or build layers without end."""
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        # `type(...) is int`: a bool is an int too. -1 stands for "all" in some models.
+        sizes = [number for number in numbers if type(number) is int]
+        if sizes and not (min(sizes) >= -1 and max(sizes) <= MAX_LAYER_SIZE):
+            raise SettingsError(
+                (
+                    f"recipe {recipe}: model.{setting.name} must be 0 to {MAX_LAYER_SIZE}; "
+                    f"got {value!r}",
                 )
+            )
 
 
 def _check_starts(recipe: str, start: Mapping[str, Any]) -> None:
     known = recipe_names()
     for part, other in start.items():
         if other not in known:
-            told = f"start.{part} names a recipe that a part of the network starts as, one of {', '.join(known)}"
-            raise SettingsError((f"recipe {recipe}: {told}; got {other!r}",))
+            raise SettingsError(
+                (
+                    f"recipe {recipe}: start.{part} must name the recipe whose network initialises "
+                    f"this part, one of {', '.join(known)}; got {other!r}",
+                )
+            )
 
 
 def _recipes_folder() -> Any:
@@ -326,65 +334,80 @@ def _recipes_folder() -> Any:
 
 
 def _read_extended(name: str, children: tuple[str, ...]) -> dict[str, Any]:
+    """The TOML of a recipe, merged with the recipe that it extends."""
     if name in children:
         raise SettingsError(
             (f"recipes extend each other in a circle: {' → '.join([*children, name])}",)
         )
     table = _read(name)
     parent = table.pop("extends", None)
-    if not isinstance(parent, str | None):
+    if parent is None:
+        return table
+    if not isinstance(parent, str):
         raise SettingsError(
             (f"recipe {name}: extends names a recipe, or a .toml file; got {parent!r}",)
         )
-    return (
-        table if parent is None else _merge_tables(_read_extended(parent, (*children, name)), table)
-    )
+    return _merge_tables(_read_extended(parent, (*children, name)), table)
 
 
 def _read(name: str) -> dict[str, Any]:
-    is_file = name.endswith(".toml")
-    if not (is_file or name in recipe_names()) or (is_file and not Path(name).is_file()):
-        raise LookupFailed(
-            f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .toml file"
-        )
-    file = Path(name) if is_file else _recipes_folder() / f"{name}.toml"
+    file = _find_file(name)
     try:
+        # One byte more than allowed shows that a file is too large without reading all of it.
         content = file.read_bytes()[: MAX_BYTES + 1]
         if len(content) > MAX_BYTES:
-            raise SettingsError((f"{file} is no recipe: it has more than {MAX_BYTES:,} bytes",))
+            raise SettingsError((f"{file} is not a recipe: it has more than {MAX_BYTES:,} bytes",))
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SettingsError((f"{file} is no TOML: {error}",)) from error
+        raise SettingsError((f"{file} is not valid TOML: {error}",)) from error
     except OSError as error:
         raise SettingsError((f"{file} cannot be read: {error.strerror}",)) from error
 
 
-def _merge_tables(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `under`, table by table; a table that is a value, such as data.max_items, is
-    replaced whole.
+def _find_file(name: str) -> Any:
+    """The file of a recipe: one of ours by name, or a `.toml` file. LookupFailed without one."""
+    if name.endswith(".toml"):
+        if Path(name).is_file():
+            return Path(name)
+    elif name in recipe_names():
+        return _recipes_folder() / f"{name}.toml"
+    raise LookupFailed(
+        f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .toml file"
+    )
 
-    Another model or objective by name starts from its own defaults.
+
+def _merge_tables(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """`override` on top of `base`, table by table.
+
+    A table that is a value, such as data.max_items, is replaced as a whole. A model or objective
+    with another name starts from its own defaults.
     """
-    merged = copy.deepcopy(dict(under))
-    for key, value in over.items():
-        below = merged.get(key)
-        if key in (*_TABLES, "small") and isinstance(value, Mapping) and isinstance(below, dict):
-            is_other = (
-                "name" in value
-                and value["name"] != below.get("name")
-                and key in ("model", "objective")
-            )
-            merged[key] = dict(value) if is_other else _merge_tables(below, value)
+    merged = copy.deepcopy(dict(base))
+    for key, value in override.items():
+        lower = merged.get(key)
+        is_table = key in _TABLES or key == "small"
+        if is_table and isinstance(value, Mapping) and isinstance(lower, dict):
+            replaces = _names_another(key, lower, value)
+            merged[key] = dict(value) if replaces else _merge_tables(lower, value)
         else:
             merged[key] = copy.deepcopy(value)
     return merged
 
 
+def _names_another(key: str, base: Mapping[str, Any], override: Mapping[str, Any]) -> bool:
+    """Whether the override is of another model or objective than the base."""
+    if key not in ("model", "objective") or "name" not in override:
+        return False
+    return bool(override["name"] != base.get("name"))
+
+
 def _parse_change(change: str) -> dict[str, Any]:
+    """`table.key=value` as a nested dict. SettingsError for anything else."""
     key, equals, value = change.partition("=")
     fault = SettingsError(
         (f"a change is table.key=value, such as training.epochs=3; got {change[:200]!r}",)
     )
+    # `isprintable`: a line break would let one change set several keys.
     if not equals or not _CHANGE.fullmatch(key.strip()) or not change.isprintable():
         raise fault
     try:

@@ -1,7 +1,6 @@
-"""Plain tables (as TOML gives them) → frozen dataclasses of settings, strictly, with every fault
-told at once.
+"""Binds plain tables, as TOML gives them, to frozen dataclasses of settings.
 
-Refuses to know what the settings mean.
+The check is strict, and an error lists every fault of a table.
 """
 
 from __future__ import annotations
@@ -20,37 +19,42 @@ from storage.base.errors import SettingsError
 T = TypeVar("T")
 
 MAX_INTEGER = 2**31 - 1
-"""No count, size or seed here is larger; libraries below fail on larger ones in ways of their
-own.
-"""
+"""Largest count, size or seed. Libraries fail on larger ones, each with an error of its own."""
+_NOUNS = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    Path: "a path",
+}
 
 
 class _WrongValue(Exception):
-    """A value that its field does not take; the text says what is taken."""
+    """A value that does not fit its field; the text says what the field takes."""
 
 
 def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
-    """An instance of the dataclass `kind` with the values of `table`, defaults for the rest.
+    """An instance of the dataclass `kind` with the values of `table`, and defaults for the rest.
 
-    Raises SettingsError with a sentence per fault: a name that is no field, a value of the wrong
-    type, a missing value, or whatever the dataclass itself refuses. `where` names the table in
-    those sentences.
+    Raises SettingsError with a sentence for each fault: an unknown name, a value of the wrong type,
+    a missing value, or an error of the dataclass itself. `where` names the table in them.
     """
     if not isinstance(table, Mapping):
         raise SettingsError((f"{where} must be a table, got {table!r}",))
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    there = ", ".join(sorted(fields)) or "none"
-    faults = [f"{where}.{name} is no setting; there are {there}" for name in table.keys() - fields]
+    faults = _unknown_names(table, sorted(fields), where)
     values = {}
     for name, value in table.items():
-        if name in fields:
-            try:
-                values[name] = _convert(hints[name], value)
-            except _WrongValue as unfit:
-                faults.append(f"{where}.{name} must be {unfit}, got {value!r}")
-    needed = [name for name, field in fields.items() if _has_no_default(field)]
-    faults += [f"{where}.{name} is missing" for name in needed if name not in table]
+        if name not in fields:
+            continue
+        try:
+            values[name] = _convert(hints[name], value)
+        except _WrongValue as wrong:
+            faults.append(f"{where}.{name} must be {wrong}, got {value!r}")
+    for name, field in fields.items():
+        if name not in table and _has_no_default(field):
+            faults.append(f"{where}.{name} is missing")
     if faults:
         raise SettingsError(tuple(faults))
     try:
@@ -60,25 +64,33 @@ def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
 
 
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
-    """Raise SettingsError unless the function takes all these values by keyword, each of the type
-    it states.
+    """Raise SettingsError unless the function takes all these values by keyword.
+
+    Each value must be of the type that the function states.
     """
     hints = typing.get_type_hints(function)
-    taken = [
-        p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY
-    ]
-    faults = [
-        f"{where} has no setting {name}; it has {', '.join(taken) or 'none'}"
-        for name in values.keys() - taken
-    ]
+    known = keyword_only_names(function)
+    faults = _unknown_names(values, known, where)
     for name, value in values.items():
-        if name in taken:
-            try:
-                _convert(hints[name], value)
-            except _WrongValue as unfit:
-                faults.append(f"{where}.{name} must be {unfit}, got {value!r}")
+        if name not in known:
+            continue
+        try:
+            _convert(hints[name], value)
+        except _WrongValue as wrong:
+            faults.append(f"{where}.{name} must be {wrong}, got {value!r}")
     if faults:
         raise SettingsError(tuple(sorted(faults)))
+
+
+def _unknown_names(table: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
+    hint = f"choose from {', '.join(known)}" if known else "there are none"
+    return [f"{where}.{name} is not a setting; {hint}" for name in table if name not in known]
+
+
+def keyword_only_names(function: Callable[..., Any]) -> list[str]:
+    """The names of the keyword-only parameters of a function."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:
@@ -86,11 +98,14 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _convert(hint: Any, value: Any) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
+    """The value as a field of this type holds it. _WrongValue if it does not fit."""
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
         return _convert_settings(hint, value)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is None:
+        return _convert_scalar(hint, value)
     if origin is Literal:
         return _convert_literal(arguments, value)
     if origin in (Union, types.UnionType):
@@ -99,13 +114,9 @@ def _convert(hint: Any, value: Any) -> Any:
         return _convert_tuple(arguments, value)
     if origin is Sequence:
         return _convert_tuple((*arguments, Ellipsis), value)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            raise _WrongValue("a table")
-        return {
-            _convert(arguments[0], key): _convert(arguments[1], item) for key, item in value.items()
-        }
-    return _convert_scalar(hint, value)
+    if issubclass(origin, Mapping):
+        return _convert_mapping(arguments, value)
+    raise TypeError(f"a settings field cannot be of type {hint}")
 
 
 def _convert_settings(hint: Any, value: Any) -> Any:
@@ -117,31 +128,39 @@ def _convert_settings(hint: Any, value: Any) -> Any:
         raise _WrongValue(f"right in all its parts ({'; '.join(error.faults)})") from error
 
 
+def _convert_mapping(hints: tuple[Any, ...], value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _WrongValue("a table")
+    return {_convert(hints[0], key): _convert(hints[1], item) for key, item in value.items()}
+
+
 def _convert_literal(allowed: tuple[Any, ...], value: Any) -> Any:
+    # The types are compared too: 1 == True.
     if not any(type(value) is type(one) and value == one for one in allowed):
         raise _WrongValue(f"one of {', '.join(map(repr, allowed))}")
     return value
 
 
 def _convert_union(hints: tuple[Any, ...], value: Any) -> Any:
-    faults = []
     # TOML has no null: an empty text stands for it.
     if type(None) in hints and (value is None or value == ""):
         return None
+    faults = []
     for hint in hints:
         if hint is type(None):
             continue
         try:
             return _convert(hint, value)
-        except _WrongValue as unfit:
-            faults.append(str(unfit))
+        except _WrongValue as wrong:
+            faults.append(str(wrong))
     raise _WrongValue(" or ".join(faults))
 
 
 def _convert_tuple(hints: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise _WrongValue("a list")
-    if len(hints) == 2 and hints[1] is Ellipsis:
+    has_any_length = hints[-1] is Ellipsis
+    if has_any_length:
         return tuple(_convert(hints[0], item) for item in value)
     if len(value) != len(hints):
         raise _WrongValue(f"a list of {len(hints)}")
@@ -149,24 +168,29 @@ def _convert_tuple(hints: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 
 def _convert_scalar(hint: Any, value: Any) -> Any:
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if abs(value) <= sys.float_info.max:  # neither infinite nor NaN
-            return float(value)
-        raise _WrongValue("a finite number")
-    if hint is int and type(value) is int:
-        if abs(value) <= MAX_INTEGER:
-            return value
-        raise _WrongValue(f"a whole number up to {MAX_INTEGER}")
+    if hint is float:
+        return _convert_float(value)
+    if hint is int:
+        return _convert_int(value)
     if hint is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
+    # `type(...) is`: a bool is an int too.
     if hint in (str, bool) and type(value) is hint:
         return value
-    raise _WrongValue(
-        {
-            float: "a number",
-            int: "a whole number",
-            str: "a text",
-            bool: "true or false",
-            Path: "a path",
-        }[hint]
-    )
+    raise _WrongValue(_NOUNS[hint])
+
+
+def _convert_float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _WrongValue(_NOUNS[float])
+    if not abs(value) <= sys.float_info.max:  # infinite, NaN, or a whole number without a float
+        raise _WrongValue("a finite number")
+    return float(value)
+
+
+def _convert_int(value: Any) -> int:
+    if type(value) is not int:
+        raise _WrongValue(_NOUNS[int])
+    if abs(value) > MAX_INTEGER:
+        raise _WrongValue(f"a whole number up to {MAX_INTEGER}")
+    return value

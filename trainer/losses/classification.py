@@ -1,6 +1,6 @@
-"""Losses that take each position as a highlight or none. Refuses to know networks.
+"""Losses that classify each position as a highlight or a non-highlight.
 
-Positions outside the mask never count; the mean is over all positions of a batch, so long videos
+Positions outside the mask do not count. The mean is over all positions of a batch, so long videos
 weigh more.
 """
 
@@ -18,8 +18,8 @@ def cross_entropy(
 ) -> Tensor:
     """Two-class cross entropy of `parts["logits"]` `(B, T, 2)`, as A-VHD trains.
 
-    Its code uses weight 1, and holds 10 in a comment. As in torch, the weighted sum is divided by
-    the sum of weights.
+    Its code uses weight 1, with 10 in a comment. As in torch, the weighted sum is divided by the
+    sum of weights.
     """
     logits = scores.parts["logits"][batch.mask]
     weight = logits.new_tensor([1, positive_weight])
@@ -29,15 +29,15 @@ def cross_entropy(
 def binary_cross_entropy(
     scores: Scores, batch: Batch, targets: Targets, *, positive_weight: float = 1.0
 ) -> Tensor:
-    """Binary cross entropy of scores without bounds, read as log-odds; positives count
-    `positive_weight` times.
+    """Binary cross entropy of unbounded scores, read as log-odds.
 
-    ValueError for a model whose scores are made from logits of its own: those belong to
-    `cross_entropy`.
+    Positives count `positive_weight` times. ValueError for a model with logits of its own, whose
+    scores are probabilities: that is a case for `cross_entropy`.
     """
     if "logits" in scores.parts:
         raise ValueError(
-            "these scores are probabilities already; the objective for this model is cross_entropy"
+            "binary_cross_entropy needs log-odds, but this model's scores are probabilities; "
+            "use the objective cross_entropy"
         )
     values = scores.scores[batch.mask]
     wanted = targets.positive[batch.mask].to(values.dtype)

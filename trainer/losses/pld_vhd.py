@@ -1,8 +1,7 @@
-"""PLD-VHD's loss: maps against pseudo-labels made of highlights and saliency.
+"""PLD-VHD's loss: distinction maps against pseudo-labels from highlights and saliency.
 
 Source: the PLD-VHD paper (CVPR 2022), eq. 1 to 5. Reads `distinctions` of
-`models/highlight/generic/pld_vhd.py` by name, and the saliency from the batch. Refuses to know how
-either was made.
+`models/highlight/generic/pld_vhd.py` by name, and the saliency maps from the batch.
 
 Letters in shapes: those of `contract.py`; H and W pixels of a distinction map, h and w values of a
 saliency map.
@@ -18,7 +17,7 @@ from models.highlight.base.contract import Batch, Scores
 from trainer.base.targets import Targets
 
 BETA = 5e-4
-"""β of eq. 4, on the raw sigmoid map: far below the smallest step of a saved picture, 1/255."""
+"""β of eq. 4, on the raw sigmoid map: far below 1/255, the smallest step of a saved image."""
 SALIENCY = "tased/saliency"
 
 
@@ -31,44 +30,44 @@ def pld_vhd(
     beta: float = BETA,
     saliency: str = SALIENCY,
 ) -> Tensor:
-    """Mean squared error over a map's pixels (eq. 2 and 5), and the mean of that over the positions
-    of a batch.
+    """Mean squared error over the pixels of a map (eq. 2 and 5), averaged over a batch's positions.
 
     `spatial=False` is "w/o spatial" of tables 4 and 5 (eq. 1) and reads no saliency. `saliency` is
-    the batch's key; ValueError if the batch lacks it.
+    the array key in the batch; ValueError if the batch lacks it.
     """
     maps = scores.parts["distinctions"][batch.mask]
     positive = targets.positive[batch.mask]
     if spatial:
         if saliency not in batch.features:
             raise ValueError(
-                f"the batch has no {saliency}, but {', '.join(batch.features)}; or set spatial = false"
+                f"the batch has no {saliency}, but {', '.join(batch.features)}; "
+                "add it to data.arrays, or set spatial = false"
             )
-        wanted = distinction_labels(
-            positive, batch.features[saliency][batch.mask], map_size(maps), beta=beta
-        )
+        saliency_maps = batch.features[saliency][batch.mask]
+        labels = distinction_labels(positive, saliency_maps, map_size(maps), beta=beta)
     else:
-        wanted = positive[:, None, None].expand_as(maps)
-    return (maps - wanted.to(maps.dtype)).square().mean() if len(maps) else maps.sum()
+        labels = positive[:, None, None].expand_as(maps)
+    if not len(maps):
+        return maps.sum()  # 0 with a gradient: the mean of nothing would be NaN
+    return (maps - labels.to(maps.dtype)).square().mean()
 
 
 def distinction_labels(
     positive: Tensor, saliency: Tensor, size: tuple[int, int], *, beta: float = BETA
 ) -> Tensor:
-    """`(N,)` bool and `(N, h, w)` → `(N, H, W)` bool: eq. 4 in highlights, false everywhere outside
-    them.
+    """Highlights `(N,)` bool and saliency `(N, h, w)` → `(N, H, W)` bool: eq. 4.
 
-    A borderline segment (label 0 of YouTube Highlights) is no highlight (section 4.1.1), and so are
-    positions that nobody marked. Saliency is brought to H×W first and compared with β after:
-    bilinearly, and where it shrinks averaged over what a pixel covers (ours; the paper's maps and
-    frames have one size). ValueError for a β outside [0, 1).
+    Positions outside highlights are false everywhere: borderline segments (label 0 of YouTube
+    Highlights, section 4.1.1) and positions without annotation. Saliency is resized to H×W before
+    the comparison with β, bilinearly with antialiasing (ours; the paper's maps and frames have one
+    size). ValueError for a β outside [0, 1).
     """
     if not 0 <= beta < 1:
         raise ValueError(
-            f"beta is 0 to below 1, on the raw map of the saliency network; got {beta}"
+            f"beta must be at least 0 and below 1, as the raw saliency maps are; got {beta}"
         )
     if saliency.ndim != 3:
-        raise ValueError(f"saliency is (N, h, w), got {tuple(saliency.shape)}")
+        raise ValueError(f"saliency must have shape (N, h, w), got {tuple(saliency.shape)}")
     resized = functional.interpolate(
         saliency[:, None].float(), size, mode="bilinear", align_corners=False, antialias=True
     )
@@ -76,14 +75,12 @@ def distinction_labels(
 
 
 def map_size(maps: Tensor) -> tuple[int, int]:
-    """H and W of `(..., H, W)`."""
+    """H and W of maps `(..., H, W)`."""
     return int(maps.shape[-2]), int(maps.shape[-1])
 
 
-def intersection_over_union(found: Tensor, wanted: Tensor) -> Tensor:
-    """`(N, H, W)` bool twice → `(N,)` float32: how well a map covers an object; 1 where both are
-    empty.
-    """
-    shared = (found & wanted).sum((1, 2)).float()
-    either = (found | wanted).sum((1, 2)).float()
-    return torch.where(either > 0, shared / either.clamp(min=1), 1.0)
+def intersection_over_union(predicted: Tensor, actual: Tensor) -> Tensor:
+    """IoU of masks, `(N, H, W)` bool twice → `(N,)` float32; 1 where both masks are empty."""
+    intersection = (predicted & actual).sum((1, 2)).float()
+    union = (predicted | actual).sum((1, 2)).float()
+    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0)

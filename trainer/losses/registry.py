@@ -1,4 +1,7 @@
-"""Every objective there is. To add one: write its function beside this one, add a row."""
+"""Every objective, by the name that recipes use.
+
+To add one: write its function in a module of this folder, and add a row.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,7 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "reconstruction": reconstruction.reconstruction,
     "set_divergence": set_kl.set_divergence,
 }
-"""Name → function of scores, batch and targets; what it takes by keyword besides are its
-settings.
-"""
+"""Name → function of scores, batch and targets; its keyword-only parameters are its settings."""
 
 DOMAIN_OBJECTIVES: dict[str, Callable[..., Steps]] = {
     "afn": domain_adaptation.afn,
@@ -55,44 +56,47 @@ DOMAIN_OBJECTIVES: dict[str, Callable[..., Steps]] = {
     "revgrad": domain_adaptation.revgrad,
     "source_only": domain_adaptation.source_only,
 }
-"""Name → function of settings that gives the steps of a round on two batches
+"""Name → function of settings that returns the steps on two batches
 (`trainer.losses.set_based.domain_steps`).
 """
 
 
 def make_objective(name: str, **settings: Any) -> Objective:
-    """The row of that name with its settings bound; errors list what there is."""
-    return partial(_checked_function(OBJECTIVES, name, settings), **settings)
+    """The objective on one batch of that name, with its settings bound.
+
+    KeyError for an unknown name, ValueError for an unknown setting; both list what there is.
+    """
+    function = _look_up(OBJECTIVES, name)
+    _check_settings(name, function, settings)
+    return partial(function, **settings)
 
 
 def make_domain_objective(name: str, **settings: Any) -> Steps:
-    """The steps of the row of that name; errors list what there is."""
-    return _checked_function(DOMAIN_OBJECTIVES, name, settings)(**settings)
+    """The steps of the objective on two batches of that name. Errors as of `make_objective`."""
+    function = _look_up(DOMAIN_OBJECTIVES, name)
+    _check_settings(name, function, settings)
+    return function(**settings)
 
 
 def objective_function(name: str) -> Callable[..., Any]:
-    """The function behind a name, on one batch or on two, whose keywords are its settings; KeyError
-    lists the names.
+    """The function of an objective, on one batch or on two; its keywords are the settings.
+
+    KeyError for an unknown name, with all names.
     """
     return _look_up({**OBJECTIVES, **DOMAIN_OBJECTIVES}, name)
 
 
 def _look_up(table: Mapping[str, T], name: str) -> T:
     if name not in table:
-        raise KeyError(f"no objective is called {name!r}; there are {', '.join(sorted(table))}")
+        raise KeyError(f"unknown objective {name!r}; choose one of {', '.join(sorted(table))}")
     return table[name]
 
 
-def _checked_function(
-    table: dict[str, Callable[..., T]], name: str, settings: dict[str, Any]
-) -> Callable[..., T]:
-    found = _look_up(table, name)
-    known = [
-        p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY
-    ]
+def _check_settings(name: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(
             f"{name} has no setting {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
         )
-    return found

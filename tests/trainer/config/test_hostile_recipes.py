@@ -66,13 +66,13 @@ def test_a_number_is_finite_and_in_its_range(key: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("training.epochs=1000000000", "epochs is 1 to 1000000, got 1000000000"),
-        ("training.select_by='x'", "select_by is one of ap, ap_uninterpolated"),
+        ("training.epochs=1000000000", "epochs must be 1 to 1000000; got 1000000000"),
+        ("training.select_by='x'", "select_by must be one of ap, ap_uninterpolated"),
         ("training=3", "training must be a table, got 3"),
         ("model=3", "model must be a table, got 3"),
         ("optimizer=''", "optimizer must be a table, got ''"),
         ("stages=3", "stages must be a list of texts, got 3"),
-        ("stages=['x']", "no stage 'x'; there are gradient, "),
+        ("stages=['x']", "unknown stage 'x'; choose from gradient, "),
         ("gaps=[1]", r"gaps must be a list of texts, got [1]"),
         ("source=3", "source must be a text, got 3"),
         ("small={model={x=1}}", "--small takes the recipe's small widths as they are"),
@@ -81,8 +81,11 @@ def test_a_number_is_finite_and_in_its_range(key: str, value: str) -> None:
         ("data.arrays=['../x']", "arrays are keys such as c3d/pool5"),
         ("data.arrays=['c3d/pool5','c3d/pool5']", "arrays names each key once"),
         ("objective.margin='x'", "objective hinge.margin must be a number, got 'x'"),
-        ("objective.colour=3", "objective hinge has no setting colour; it has power, margin"),
-        ("objective.name=3", "no objective is called 3"),
+        (
+            "objective.colour=3",
+            "objective hinge.colour is not a setting; choose from power, margin",
+        ),
+        ("objective.name=3", "unknown objective 3"),
         ("model.name='../x'", "unknown highlight model '../x'"),
         (
             "tráining.epochs=3",
@@ -101,7 +104,7 @@ def test_what_is_not_a_setting_is_told(change: str, told: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["max_similarity", "video_mmr"])
 def test_a_model_without_settings_says_so(recipe: str) -> None:
-    assert f"{recipe}: model.width is no setting; there are none" in refused(
+    assert f"{recipe}: model.width is not a setting; there are none" in refused(
         recipe, "model.width=3"
     )
 
@@ -114,11 +117,11 @@ def test_a_network_has_no_absurd_size(key: str, value: str) -> None:
 
 FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "unknown highlight model ''"),
-    "no text": (b"\xff\xfe\x00", "is no TOML"),
-    "no TOML": (b"[model\n", "is no TOML"),
-    "a key twice": (b"[training]\nepochs = 1\nepochs = 2\n", "is no TOML"),
-    "a table twice": (b"[model]\n[model]\n", "is no TOML"),
-    "nested without end": (b"a = " + b"[" * 100_000, "is no TOML"),
+    "no text": (b"\xff\xfe\x00", "is not valid TOML"),
+    "no TOML": (b"[model\n", "is not valid TOML"),
+    "a key twice": (b"[training]\nepochs = 1\nepochs = 2\n", "is not valid TOML"),
+    "a table twice": (b"[model]\n[model]\n", "is not valid TOML"),
+    "nested without end": (b"a = " + b"[" * 100_000, "is not valid TOML"),
     "very large": (b"# " + b"x" * 1_100_000, "has more than 1,000,000 bytes"),
     "extends a number": (b"extends = 3\n", "extends names a recipe, or a .toml file; got 3"),
     "extends itself": (b'extends = "{self}"\n', "recipes extend each other in a circle"),
@@ -156,7 +159,7 @@ def test_a_file_is_refused_in_words(
 )
 def test_a_file_is_named_as_a_folder_can_be(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b'extends = "phd_ca"\n')
-    assert "a recipe is named in 1 to 64 of a-z" in refused(str(tmp_path / name))
+    assert "has 1 to 64 of the characters a-z" in refused(str(tmp_path / name))
 
 
 def test_a_folder_that_ends_in_toml_is_no_recipe(tmp_path: Path) -> None:
@@ -193,7 +196,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (("fit", "phd_ca", "--set", "data.arrays=['c3d/none']"), "none"),
         (("fit", "../phd_ca"), "no recipe '../phd_ca'; there are "),
-        (("table", "planted", "--set", "training.epochs=-1"), "epochs is 1 to 1000000, got -1"),
+        (
+            ("table", "planted", "--set", "training.epochs=-1"),
+            "epochs must be 1 to 1000000; got -1",
+        ),
         (("table", "planted", "--seeds", "-1"), "--seeds must be 1 to 1000, got -1"),
         (("table", "../planted"), "no table '../planted'; there are "),
     ],
@@ -232,7 +238,7 @@ TABLES: dict[str, tuple[str, str]] = {
     ),
     "an unknown key": (
         GOOD + '[[rows]]\nname = "a"\nquoted = "q"\ncolour = 3\n',
-        "colour is no setting",
+        "colour is not a setting",
     ),
     "a row of nothing": (
         GOOD + '[[rows]]\nname = "a"\n',
@@ -295,7 +301,7 @@ ABOUTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a momentum of nine": (
         about(recipe={**GOOD_RECIPE, "optimizer": {"momentum": 9.0}}),
-        "momentum in",
+        "momentum must be",
     ),
 }
 

@@ -215,11 +215,14 @@ def test_the_printed_sparsity_loss_reaches_no_parameter() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sparsity": "hard"}, "sparsity is of soft, straight_through, literal; got hard"),
-        ({"sparsity_reduction": "max"}, "sparsity_reduction is of mean, sum; got max"),
-        ({"terms": []}, "terms is of label, margin, sparsity; got none"),
-        ({"terms": ["label", "hinge"]}, "terms is of label, margin, sparsity; got label, hinge"),
-        ({"temperature": 0.0}, "are above 0, got 10.0 and 0.0"),
+        ({"sparsity": "hard"}, "sparsity must be of soft, straight_through, literal; got hard"),
+        ({"sparsity_reduction": "max"}, "sparsity_reduction must be of mean, sum; got max"),
+        ({"terms": []}, "terms must be of label, margin, sparsity; got none"),
+        (
+            {"terms": ["label", "hinge"]},
+            "terms must be of label, margin, sparsity; got label, hinge",
+        ),
+        ({"temperature": 0.0}, "temperature must be above 0; got 0.0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], says: str) -> None:

@@ -50,9 +50,9 @@ def test_saliency_is_averaged_when_it_shrinks_and_spread_when_it_grows() -> None
 
 
 def test_what_is_no_threshold_is_refused() -> None:
-    with pytest.raises(ValueError, match="beta is 0 to below 1"):
+    with pytest.raises(ValueError, match="beta must be at least 0 and below 1"):
         distinction_labels(torch.tensor([True]), torch.zeros(1, 2, 2), (2, 2), beta=1.0)
-    with pytest.raises(ValueError, match=r"saliency is \(N, h, w\)"):
+    with pytest.raises(ValueError, match=r"saliency must have shape \(N, h, w\)"):
         distinction_labels(torch.tensor([True]), torch.zeros(2, 2), (2, 2))
 
 
