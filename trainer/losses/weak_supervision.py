@@ -1,9 +1,9 @@
-"""Losses that know durations and categories of videos, and no highlight: MINI-Net's on bags, LIM's
-on pairs.
+"""Weakly supervised losses, from durations and categories of videos: MINI-Net and LIM.
 
 Sources: MINI-Net (ECCV 2020) and its code, LIM (CVPR 2019), named in
-`models.highlight.generic.mini_net` and `lim`. Refuses to know how videos are chosen: 10 to 40
-seconds and 60 or more in MINI-Net's code, which also picks its best epoch on the test set.
+`models.highlight.generic.mini_net` and `lim`. Which videos are short and which are long, the recipe
+says: 10 to 40 seconds and 60 or more in MINI-Net's code, which also selects its best epoch on the
+test set.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.highlight.generic.lim import LIM
+from models.validation import at_least
 from trainer.losses.set_based.domain_steps import (
     DomainBatch,
     Step,
@@ -23,56 +24,60 @@ from trainer.losses.set_based.domain_steps import (
 
 
 def mini_net(*, margin: float = 1.0) -> Steps:
-    """Cross entropy of bags, plus the mean of max(0, margin - max w⁺ + max w⁻) over pairs of a
-    source and a target bag.
+    """MINI-Net: cross entropy of bags, and max(0, margin - max w⁺ + max w⁻) over pairs of bags.
 
-    w are the weights of a bag's segments, which sum to 1, so that the second term never gets below
-    0 at margin 1.
+    A pair is a bag of the source and one of the target. w are the weights of a bag's segments,
+    which sum to 1, so that the second term is never below 0 at margin 1.
     """
 
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
-        answers = [forward_float32(model, side) for side in (domains.source, domains.target)]
-        if len(domains.source.mask) != len(domains.target.mask):
+        bag_count = len(domains.source.mask)
+        if bag_count != len(domains.target.mask):
             raise ValueError(
-                "each bag of the source is compared with one of the target; their numbers differ"
+                "each bag of the source is compared with one of the target; their numbers differ: "
+                f"got {bag_count} and {len(domains.target.mask)}"
             )
-        bags = torch.cat([output_part(one, "bag_logits") for one in answers])
-        wanted = (
-            torch.arange(2, device=bags.device).flip(0).repeat_interleave(len(domains.source.mask))
+        on_source = forward_float32(model, domains.source)
+        on_target = forward_float32(model, domains.target)
+        logits = torch.cat(
+            [output_part(on_source, "bag_logits"), output_part(on_target, "bag_logits")]
         )
-        positive, negative = (output_part(one, "weights").amax(dim=1) for one in answers)
-        return (
-            functional.cross_entropy(bags, wanted)
-            + (margin - positive + negative).clamp(min=0).mean()
-        )
+        # Class 1 is a bag of the source, class 0 one of the target.
+        classes = torch.arange(2, device=logits.device).flip(0).repeat_interleave(bag_count)
+        positive = output_part(on_source, "weights").amax(dim=1)
+        negative = output_part(on_target, "weights").amax(dim=1)
+        ranking = (margin - positive + negative).clamp(min=0).mean()
+        return functional.cross_entropy(logits, classes) + ranking
 
     return (Step("learn", loss),)
 
 
 def lim(*, group: int = 8, margin: float = 1.0) -> Steps:
-    """The mean over groups of pairs of Σ w·max(0, margin - f(short) + f(long)), w the softmax of h
-    over the group.
+    """LIM: Σ w·max(0, margin - f(short) + f(long)) over a group of pairs; the mean over groups.
 
-    The k-th segment of the source is paired with the k-th of the target, in the order in which they
-    were drawn; what makes no whole group is left out. A group of n says that one pair in n is
-    sound; 8 is MINI-Net's code's default.
+    w is the softmax of h over the group. The k-th segment of the source is paired with the k-th of
+    the target, in the order of drawing; an incomplete last group is dropped. A group of n assumes
+    that one pair in n is correct; 8 is the default of MINI-Net's code.
     """
-    if group < 1:
-        raise ValueError(f"group is at least 1, got {group}")
+    at_least("group", group, 1)
 
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if not isinstance(model, LIM):
-            raise ValueError(
-                f"lim asks a network about pairs: take the model lim, not {type(model).__name__}"
-            )
-        sides = (domains.source, domains.target)
-        count = min(int(side.mask.sum()) for side in sides) // group * group
+            raise ValueError(f"loss 'lim' needs the model lim, got {type(model).__name__}")
+        source, target = domains.source, domains.target
+        pair_count = min(int(source.mask.sum()), int(target.mask.sum()))
+        count = pair_count // group * group
         if not count:
-            raise ValueError(f"no group of {group} pairs: each side needs as many segments")
-        short, long = (side.features[model.key][side.mask][:count] for side in sides)
-        f_short, f_long = (forward_float32(model, side).scores[side.mask][:count] for side in sides)
+            raise ValueError(
+                f"no group of {group} pairs: both sides need {group} segments or more, "
+                f"got {pair_count}"
+            )
+        short = source.features[model.key][source.mask][:count]
+        long = target.features[model.key][target.mask][:count]
+        short_scores = forward_float32(model, source).scores[source.mask][:count]
+        long_scores = forward_float32(model, target).scores[target.mask][:count]
         weights = model.pair_logits(short, long).view(-1, group).softmax(dim=1)
-        missed: Tensor = (margin - f_short + f_long).clamp(min=0).view(-1, group)
-        return (weights * missed).sum(dim=1).mean()
+        hinge: Tensor = (margin - short_scores + long_scores).clamp(min=0).view(-1, group)
+        return (weights * hinge).sum(dim=1).mean()
 
     return (Step("learn", loss),)

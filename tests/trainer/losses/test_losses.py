@@ -167,5 +167,5 @@ def test_what_is_not_there_is_told_from_what_is() -> None:
         make_objective("hinges")
     with pytest.raises(ValueError, match="it has power, margin"):
         make_objective("hinge", marign=2)
-    with pytest.raises(ValueError, match="power is 1 or 2"):
+    with pytest.raises(ValueError, match="power must be 1 or 2"):
         make_objective("hinge", power=3)(Scores(SCORES), batch("phd_ca"), HAND)

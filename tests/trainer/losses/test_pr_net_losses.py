@@ -267,10 +267,10 @@ def test_gradients_reach_all_that_should_learn(name: str, variant: Preference) -
     [
         (
             partial(bidirectional_contrastive, reading=cast(Reading, "intended")),
-            "reading is one of log, literal; got 'intended'",
+            "reading must be one of log, literal; got 'intended'",
         ),
-        (partial(bidirectional_contrastive, negatives_per_highlight=0), "at least 1, got 0"),
-        (partial(pr_net_triplet, negatives_per_highlight=-1), "at least 1, got -1"),
+        (partial(bidirectional_contrastive, negatives_per_highlight=0), "at least 1; got 0"),
+        (partial(pr_net_triplet, negatives_per_highlight=-1), "at least 1; got -1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(objective: Objective, says: str) -> None:
