@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from models.validation import at_least, between, one_of
 from storage.base.errors import HighlightsError, SettingsError
 from storage.base.records import JSON
 from trainer.data.collate import Collate, DeviceBatch, tensors_of, to_device
@@ -62,15 +63,11 @@ class LoaderSettings:
     """
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("prefetch", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
-        if self.start_method not in ("spawn", "forkserver", "fork"):
-            raise ValueError(
-                f"start_method is spawn, forkserver or fork, got {self.start_method!r}"
-            )
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank is 0 to world_size - 1, got {self.rank} of {self.world_size}")
+        at_least("batch_size", self.batch_size, 1)
+        at_least("workers", self.workers, 0)
+        one_of("start_method", self.start_method, ("spawn", "forkserver", "fork"))
+        at_least("prefetch", self.prefetch, 1)
+        between("rank", self.rank, 0, self.world_size - 1)
 
 
 class Loader:

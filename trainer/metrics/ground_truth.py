@@ -1,8 +1,6 @@
-"""From what annotators gave a shot to whether it is a highlight: the rules that tables on TVSum and
-CoSum rest on.
+"""Ground truth from annotators' ratings, by the rules of the tables on TVSum and CoSum.
 
-The rule moves a random ranker by 15 points, so a table names it. Refuses to know which rule a paper
-meant.
+A random ranker differs by 15 points between these rules, so every table names its rule.
 """
 
 from __future__ import annotations
@@ -12,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def top_half(ratings: ArrayLike) -> NDArray[np.bool_]:
-    """`(A, N)` ratings → the better half of the shots of each annotator, `floor(N / 2)` of them
-    (MINI-Net's code).
+    """`(A, N)` ratings → `(A, N)` bool: the better half of each annotator's shots (MINI-Net's code).
 
-    Of equal ratings the earlier shot comes first; MINI-Net leaves them to an unstable sort, so its
-    truth differs from machine to machine.
+    The half is `floor(N / 2)` shots. Of equal ratings the earlier shot comes first; MINI-Net uses an
+    unstable sort, so its truth differs from machine to machine.
     """
     given = _check_ratings(ratings)
     order = np.argsort(-given, axis=1, kind="stable")
@@ -26,24 +23,24 @@ def top_half(ratings: ArrayLike) -> NDArray[np.bool_]:
 
 
 def above_median(ratings: ArrayLike) -> NDArray[np.bool_]:
-    """`(A, N)` ratings → the shots that an annotator rated above their own median (UMT's code): on
-    TVSum one in three.
+    """`(A, N)` ratings → `(A, N)` bool: the shots above the annotator's own median (UMT's code).
 
-    UMT takes the lower of two middle values and numpy their mean; what lies above is the same.
+    On TVSum this is one shot in three. UMT takes the lower of two middle values and numpy their
+    mean; the shots above it are the same.
     """
     given = _check_ratings(ratings)
     return given > np.median(given, axis=1, keepdims=True)
 
 
 def majority(votes: ArrayLike, at_least: int = 2) -> NDArray[np.bool_]:
-    """`(A, N)` votes, 0 or 1 → `(1, N)`: the shots that at least so many annotators chose
-    (MINI-Net's CoSum).
-    """
+    """`(A, N)` votes, 0 or 1 → `(1, N)` bool: shots with `at_least` votes (MINI-Net's CoSum)."""
     return np.asarray((_check_ratings(votes) > 0).sum(axis=0, keepdims=True) >= at_least)
 
 
 def _check_ratings(ratings: ArrayLike) -> NDArray[np.float64]:
     given = np.asarray(ratings, np.float64)
-    if given.ndim != 2 or np.isnan(given).any():
-        raise ValueError(f"ratings are (annotators, shots) without NaN, got {given.shape}")
+    if given.ndim != 2:
+        raise ValueError(f"ratings must have shape (annotators, shots), got {given.shape}")
+    if np.isnan(given).any():
+        raise ValueError(f"ratings must not be NaN, got {int(np.isnan(given).sum())} that are")
     return given

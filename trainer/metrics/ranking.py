@@ -1,14 +1,12 @@
-"""How well scores rank what is a highlight: average precision in its published forms, nMSD, recall
-of the best few.
+"""Ranking metrics: average precision in its published forms, nMSD and recall of the best k.
 
-An item is a frame, a clip or a shot, or a run of frames that share one score: `totals` says how
-many frames an item stands for and `positives` how many of them are highlights. Frames with equal
-scores are pooled wherever the authors' code pools them, so runs give exactly what their frames
-would give, at a fraction of the cost.
+An item is a frame, a clip or a shot, or a run of frames with one score: `totals` is the number of
+frames of an item and `positives` how many of them are highlights. Frames with equal scores are
+pooled wherever the authors' code pools them, so runs give exactly the values of their frames, at a
+fraction of the cost.
 
-Four average precisions are in use, and they do not compare: on PHD2 a random ranker gets 12.6, 11.5
-and 12.5 % by the first three. Each function says whose it is. Refuses to know which one a paper's
-table means.
+Four average precisions are in use, and their values cannot be compared: on PHD2 a random ranker
+gets 12.6, 11.5 and 12.5 % by the first three. Each function names its source.
 """
 
 from __future__ import annotations
@@ -26,9 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PrecisionRecallCurve:
-    """Precision and recall when everything at or above a score is chosen, one entry per distinct
-    score, best first.
-    """
+    """Precision and recall of all items at or above a score, for each distinct score, best first."""
 
     precision: Floats
     """`(K,)` in [0, 1]."""
@@ -37,62 +33,58 @@ class PrecisionRecallCurve:
 
     @property
     def gains(self) -> Floats:
-        """`(K,)`: how much recall each distinct score adds."""
+        """`(K,)`: the recall that each distinct score adds."""
         return np.diff(self.recall, prepend=0.0)
 
 
 def precision_recall_curve(
     scores: ArrayLike, positives: ArrayLike, totals: ArrayLike | None = None
 ) -> PrecisionRecallCurve:
-    """The precision-recall curve of `(N,)` items; without `totals` an item is one frame and
-    `positives` 0 or 1.
+    """The precision-recall curve of `(N,)` items.
 
-    Raises ValueError for scores that are NaN, counts that no item can have, and when nothing is
-    positive.
+    Without `totals` an item is one frame and `positives` is 0 or 1. Raises ValueError for NaN
+    scores, for impossible counts, and if nothing is positive.
     """
     values, hits, counts = _check_items(scores, positives, totals)
     order = np.argsort(-values, kind="stable")
     ordered = values[order]
+    # Equal scores are pooled: only the last of them is a point of the curve.
     last_of_tie = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    found = np.cumsum(hits[order])[last_of_tie]
-    chosen = np.cumsum(counts[order])[last_of_tie]
-    return PrecisionRecallCurve(found / chosen, found / found[-1])
+    true_positives = np.cumsum(hits[order])[last_of_tie]
+    selected = np.cumsum(counts[order])[last_of_tie]
+    return PrecisionRecallCurve(true_positives / selected, true_positives / true_positives[-1])
 
 
-def interpolated_ap(line: PrecisionRecallCurve) -> float:
-    """Average precision as Video2GIF's code computes it (`get_ap`, interpolate=True), and PHD-GIFs
-    and A-VHD with it.
+def interpolated_ap(curve: PrecisionRecallCurve) -> float:
+    """Average precision of Video2GIF's code (`get_ap`, interpolate=True), PHD-GIFs and A-VHD.
 
     Precision is raised to the best at any higher recall, then averaged over the distinct scores
-    that add recall, each weighing the same however much it adds.
+    that add recall. Each weighs the same, however much it adds.
     https://github.com/gyglim/video2gif_dataset/blob/master/v2g_evaluation
     """
-    raised = np.maximum.accumulate(line.precision[::-1])[::-1]
-    return float(raised[line.gains > 0].mean())
+    raised = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    return float(raised[curve.gains > 0].mean())
 
 
-def uninterpolated_ap(line: PrecisionRecallCurve) -> float:
-    """The same code with interpolate=False: precision averaged over the distinct scores that add
-    recall.
+def uninterpolated_ap(curve: PrecisionRecallCurve) -> float:
+    """The same with interpolate=False: mean precision over the distinct scores that add recall."""
+    return float(curve.precision[curve.gains > 0].mean())
+
+
+def step_ap(curve: PrecisionRecallCurve) -> float:
+    """scikit-learn's `average_precision_score`: precision weighted by the recall that it adds.
+
+    Equal scores are pooled. On clips this is the mAP of the set-learning code on YouTube
+    Highlights.
     """
-    return float(line.precision[line.gains > 0].mean())
-
-
-def step_ap(line: PrecisionRecallCurve) -> float:
-    """scikit-learn's `average_precision_score`: precision weighted by the recall it adds; equal
-    scores are pooled.
-
-    On clips this is mAP on YouTube Highlights as the set-learning code has it.
-    """
-    return float((line.gains * line.precision).sum())
+    return float((curve.gains * curve.precision).sum())
 
 
 def trapezoidal_ap(scores: ArrayLike, positives: ArrayLike) -> float:
-    """Area under the curve through every single item, joined by straight lines from precision 1 at
-    recall 0.
+    """Area under the curve through all items, with straight lines from precision 1 at recall 0.
 
-    MINI-Net's and UMT's mAP on YouTube Highlights. Equal scores keep the order of the items: both
-    codes leave that to their sort. Raises ValueError when nothing is positive, where UMT counts 0
+    MINI-Net's and UMT's mAP on YouTube Highlights. Equal scores keep the order of the items, which
+    both codes leave to their sort. Raises ValueError if nothing is positive, where UMT returns 0
     and MINI-Net NaN.
     """
     values, hits, _ = _check_items(scores, positives, None)
@@ -100,64 +92,68 @@ def trapezoidal_ap(scores: ArrayLike, positives: ArrayLike) -> float:
 
 
 def top_k_ap(scores: ArrayLike, votes: ArrayLike, k: int = 5) -> Floats:
-    """Trapezoidal average precision of the `k` best shots alone, `(A,)`, one for each annotator.
+    """`(A,)`: trapezoidal average precision of only the `k` best shots, for each annotator.
 
     `votes` is `(A, N)`, 0 or 1. Recall counts only the positives among those `k`, and an annotator
-    without any gets 0: MINI-Net's `TVsumOrCoSumEvaluate_sample` and UMT's `TVSum.evaluate_run`, which
-    then average over annotators. Equal scores keep the order of the shots.
+    without any gets 0, as in MINI-Net's `TVsumOrCoSumEvaluate_sample` and UMT's
+    `TVSum.evaluate_run`, which then average over annotators. Equal scores keep the order of the
+    shots.
     """
-    marks = np.asarray(votes)
-    if k < 1 or marks.ndim != 2:
-        raise ValueError(
-            f"k is at least 1 and votes are (annotators, shots); got k={k} and votes {marks.shape}"
-        )
-    values = _check_scores(scores, marks.shape[1])
-    best = marks[:, np.argsort(-values, kind="stable")[:k]].astype(np.int64)
-    return _trapezoid(best)
+    truth = np.asarray(votes)
+    if k < 1:
+        raise ValueError(f"k must be at least 1; got {k}")
+    if truth.ndim != 2:
+        raise ValueError(f"votes must have shape (annotators, shots); got {truth.shape}")
+    values = _check_scores(scores, truth.shape[1])
+    best = np.argsort(-values, kind="stable")[:k]
+    return _trapezoid(truth[:, best].astype(np.int64))
 
 
 def _trapezoid(hits: NDArray[np.int64]) -> Floats:
     """`(A, K)` 0 or 1, best first → `(A,)`; 0 where a row has no 1."""
-    found = np.cumsum(hits, axis=1)
-    precision = found / np.arange(1, hits.shape[1] + 1)
-    before = np.concatenate([np.ones((len(hits), 1)), precision[:, :-1]], axis=1)
-    area: Floats = (hits * (before + precision) / 2).sum(axis=1)
-    return area / np.maximum(found[:, -1], 1)
+    true_positives = np.cumsum(hits, axis=1)
+    precision = true_positives / np.arange(1, hits.shape[1] + 1)
+    precision_before = np.concatenate([np.ones((len(hits), 1)), precision[:, :-1]], axis=1)
+    # Recall grows only at hits, each time by the same width.
+    heights = hits * (precision_before + precision) / 2
+    area: Floats = heights.sum(axis=1)
+    return area / np.maximum(true_positives[:, -1], 1)
 
 
 def nmsd(
     scores: ArrayLike, positives: ArrayLike, totals: ArrayLike | None = None, *, recall: float = 0.5
 ) -> float:
-    """Normalised meaningful summary duration: how much must be watched, from the best on, to see
-    `recall` of the truth.
+    """Normalised meaningful summary duration: how much one must watch to see `recall` of the truth.
 
-    With n true frames of T: the threshold is the `1 - recall` quantile (numpy's, linear) of the
-    true frames' scores, D counts all frames at or above it, and the answer is (D - recall n) / (T -
-    recall n). 0 is ideal, a random ranker gets about 0.5, one score for everything gets 1. Lower is
-    better. The threshold may fall between two scores, so unlike the others this looks at more than
-    their order. Video2GIF, `meaningful_summary_duration`.
+    Frames are watched from the best score on. With n true frames of T, the threshold is the
+    `1 - recall` quantile (numpy's, linear) of the true frames' scores, D counts all frames at or
+    above it, and the result is (D - recall n) / (T - recall n). 0 is ideal, a random ranker gets
+    about 0.5, equal scores get 1. Lower is better. The threshold may lie between two scores, so
+    unlike the other metrics this one depends on more than their order. Source: Video2GIF,
+    `meaningful_summary_duration`.
     """
     values, hits, counts = _check_items(scores, positives, totals)
     if not 0 < recall < 1:
-        raise ValueError(f"recall lies between 0 and 1, got {recall}")
+        raise ValueError(f"recall must be between 0 and 1; got {recall}")
     threshold = np.percentile(np.repeat(values, hits), 100 * (1 - recall))
     needed = recall * hits.sum()
-    return float((counts[values >= threshold].sum() - needed) / (counts.sum() - needed))
+    watched = counts[values >= threshold].sum()
+    return float((watched - needed) / (counts.sum() - needed))
 
 
 def recall_at_k(scores: ArrayLike, positives: ArrayLike, k: int = 5) -> float:
-    """Share of the true frames that lie in the `k` best items; of equal scores the earlier item
-    comes first.
+    """Share of the true frames in the `k` best items; of equal scores the earlier comes first.
 
-    PHD-GIFs' Recall@5, with 5-second segments as items. At most `k` items give 1 always.
+    PHD-GIFs' Recall@5, with 5-second segments as items. It is always 1 for `k` items or fewer.
     """
     hits = np.asarray(positives, np.int64)
     values = _check_scores(scores, len(hits))
-    if k < 1 or hits.sum() == 0:
-        raise ValueError(
-            f"k is at least 1 and something is positive; got k={k} and {hits.sum()} positives"
-        )
-    return float(hits[np.argsort(-values, kind="stable")[:k]].sum() / hits.sum())
+    if k < 1:
+        raise ValueError(f"k must be at least 1; got {k}")
+    if hits.sum() == 0:
+        raise ValueError("nothing is positive, so recall is undefined; drop this video")
+    best = np.argsort(-values, kind="stable")[:k]
+    return float(hits[best].sum() / hits.sum())
 
 
 def _check_items(
@@ -166,15 +162,16 @@ def _check_items(
     hits = _check_counts("positives", positives)
     values = _check_scores(scores, len(hits))
     counts = np.ones_like(hits) if totals is None else _check_counts("totals", totals)
-    if (
-        counts.shape != hits.shape
-        or (hits < 0).any()
-        or (hits > counts).any()
-        or (counts < 1).any()
-    ):
-        raise ValueError("every item stands for at least one frame, of which 0 to all are positive")
+    if counts.shape != hits.shape:
+        raise ValueError(f"totals must have the shape of positives; got {counts.shape}")
+    is_possible = (counts >= 1) & (hits >= 0) & (hits <= counts)
+    if not is_possible.all():
+        raise ValueError(
+            "every item stands for at least one frame, of which 0 to all are positive; "
+            f"got {int((~is_possible).sum())} items with other counts"
+        )
     if hits.sum() == 0:
-        raise ValueError("nothing is positive, so there is no recall; drop this video and say why")
+        raise ValueError("nothing is positive, so recall is undefined; drop this video")
     return values, hits, counts
 
 
@@ -183,13 +180,15 @@ def _check_counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
     counts = given.astype(np.int64)
     if given.ndim != 1 or (counts != given).any():
         raise ValueError(
-            f"{name} are whole numbers of shape (items,), got {given.dtype} {given.shape}"
+            f"{name} must be whole numbers of shape (items,); got {given.dtype} {given.shape}"
         )
     return counts
 
 
 def _check_scores(scores: Any, expected: int) -> Floats:
     values = np.asarray(scores, np.float64)
-    if values.shape != (expected,) or np.isnan(values).any():
-        raise ValueError(f"scores are {expected} numbers, none NaN; got shape {values.shape}")
+    if values.shape != (expected,):
+        raise ValueError(f"scores must have shape ({expected},); got {values.shape}")
+    if np.isnan(values).any():
+        raise ValueError(f"scores must not be NaN; got {int(np.isnan(values).sum())} that are")
     return values

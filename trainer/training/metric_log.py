@@ -1,6 +1,4 @@
-"""What a training shows while it runs: `log.csv` and TensorBoard curves. Refuses to know what the
-numbers mean.
-"""
+"""The metric log of a training run: `log.csv` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from storage.files.atomic_write import publish
 
 
 class MetricLog:
-    """Writes the curves of one run; a resumed run goes on where its checkpoint was taken, not where
-    it was killed.
-    """
+    """Writes the metrics of each epoch; a resumed run continues from its checkpoint."""
 
     def __init__(
         self, folder: Path, epochs: Sequence[Mapping[str, float]], *, is_writing: bool
@@ -28,6 +24,7 @@ class MetricLog:
         self._is_writing = is_writing
         self._events: Any = None
         if is_writing:
+            # Removes from TensorBoard what a killed run wrote after its last checkpoint.
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=len(epochs))
 
     def __enter__(self) -> MetricLog:
@@ -43,7 +40,7 @@ class MetricLog:
             self._events.close()
 
     def add(self, epochs: Sequence[Mapping[str, float]]) -> None:
-        """Show the last of these epochs; `log.csv` always has all of them."""
+        """Write the last of these epochs to TensorBoard, and all of them to `log.csv`."""
         if not self._is_writing:
             return
         number, last = len(epochs) - 1, epochs[-1]

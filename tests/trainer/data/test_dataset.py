@@ -331,7 +331,7 @@ def test_a_table_of_shots_is_used_and_its_gaps_are_accounted_for(
         ({"unit": "segment", "window_rows": 256}, "window_rows needs a model of rows"),
         ({"only_pairs": True}, "needs a model of segments"),
         ({"only_pairs": True, "pairs": 0}, "pairs of at least 1"),
-        ({"window_rows": 0}, "at least 1, got 0"),
+        ({"window_rows": 0}, "at least 1; got 0"),
         ({"segment_seconds": 0}, "above 0"),
         ({"max_elements": 0}, "at least 1"),
     ],

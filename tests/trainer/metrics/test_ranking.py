@@ -188,8 +188,8 @@ def test_one_score_for_everything_is_the_share_of_positives() -> None:
     ("scores", "positives", "totals", "told"),
     [
         ([1.0, 2.0], [0, 0], None, "nothing is positive"),
-        ([1.0, np.nan], [0, 1], None, "none NaN"),
-        ([1.0], [0, 1], None, "2 numbers"),
+        ([1.0, np.nan], [0, 1], None, "must not be NaN"),
+        ([1.0], [0, 1], None, r"shape \(2,\)"),
         ([1.0, 2.0], [2, 1], None, "0 to all"),
         ([1.0, 2.0], [0, 1], [0, 1], "at least one frame"),
         ([1.0, 2.0], [0.5, 1], None, "whole numbers"),

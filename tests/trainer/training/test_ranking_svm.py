@@ -94,7 +94,7 @@ def test_a_fitted_ranker_ranks_what_it_was_fitted_on() -> None:
     scores = model(given).scores
     for user, positive, negative in ((0, 0, 5), (0, 1, 6), (0, 2, 7), (1, 0, 3), (1, 8, 4)):
         assert scores[user, positive] > scores[user, negative]
-    with pytest.raises(ValueError, match="weights for one answer"):
+    with pytest.raises(ValueError, match="weights for one output"):
         set_linear_weights(nn.Linear(3, 1), weights)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.highlight.base.contract import History, Unit
+from models.validation import above, at_least
 
 HistoryOwner = Literal["own", "other", "nobody"]
 """The history that a model gets: the user's own, that of another user, or none.
@@ -34,22 +35,24 @@ class ClipShape:
     """Without saliency maps, whose times are the positions, every so many frames are one."""
 
     def __post_init__(self) -> None:
-        if min(self.frames, self.height, self.width, self.stride_rows) < 1:
-            raise ValueError(
-                f"a clip's frames, height, width and stride_rows are at least 1, got {self}"
-            )
+        for name in ("frames", "height", "width", "stride_rows"):
+            at_least(f"clip.{name}", getattr(self, name), 1)
 
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """`VARIANT/ARRAY`."""
-_LEAST = {"max_elements": 1, "element_rows": 1, "pairs": 0, "holdout_videos": 0}
-_LEAST_IF_SET = {
+_LOWEST = {
+    "max_elements": 1,
+    "element_rows": 1,
+    "pairs": 0,
     "window_rows": 1,
     "rows_drawn": 1,
     "max_elements_scoring": 1,
     "history_videos": 0,
     "holdout_users": 0,
+    "holdout_videos": 0,
 }
+"""Setting → the lowest value allowed; None is allowed where a setting may be None."""
 
 
 @dataclass(frozen=True)
@@ -153,16 +156,12 @@ class DataSettings:
             )
 
     def _check_ranges(self) -> None:
-        for name in ("segment_seconds", "longest_shot_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is above 0, got {getattr(self, name)}")
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
-        for name, least in _LEAST_IF_SET.items():
+        above("segment_seconds", self.segment_seconds, 0)
+        above("longest_shot_seconds", self.longest_shot_seconds, 0)
+        for name, lowest in _LOWEST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} is None or at least {least}, got {value}")
+            if value is not None:
+                at_least(name, value, lowest)
 
     def _check_unit(self) -> None:
         if self.only_pairs and not self.pairs:

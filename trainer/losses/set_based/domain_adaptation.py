@@ -1,14 +1,12 @@
-"""Five ways to adapt the SL-module to a category without labels; each adds something to the loss on
-the source.
+"""Domain adaptation of the SL-module to a category without labels, by five methods.
 
-Source: Set-based Learning (ICCV 2021), appendix 8, which says where each method acts; the methods'
-own papers stand at the functions. The released code (named in
-`models.highlight.base.set_transformer`) holds DAN and DeepCORAL; weights and sizes of the others
-are those of the methods' papers. Refuses to know networks and how sets are drawn.
+Each method adds a term to the loss on the source. Source: Set-based Learning (ICCV 2021), appendix
+8, which says where each method acts; the functions name the methods' own papers. The released code
+(named in `models.highlight.base.set_transformer`) has DAN and DeepCORAL; weights and sizes of the
+others are those of the methods' papers.
 
-The embeddings of all sets of a batch are compared at once. Unlike `train_da_baselines.py`, which
-fine-tunes C3D at a tenth of the learning rate though the paper calls it fixed, nothing before the
-transformer is trained.
+The embeddings of all sets of a batch are compared at once. Nothing before the transformer is
+trained, as in the paper; `train_da_baselines.py` fine-tunes C3D at a tenth of the learning rate.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from torch.nn import functional
 from models.highlight.base.contract import Scores
 from models.highlight.generic.domain_adaptation import RevGradSL
 from models.highlight.generic.sl_module import SLModule
+from models.validation import one_of
 from trainer.losses.set_based.domain_steps import (
     DomainBatch,
     Step,
@@ -63,7 +62,7 @@ def dan(
 ) -> Steps:
     """DAN (Long et al., ICML 2015): the embeddings' maximum mean discrepancy under several kernels.
 
-    `is_cut` leaves out what the larger side has more, as the released code does.
+    `is_cut` drops the surplus rows of the larger side, as the released code does.
     """
 
     def distance(source: Tensor, target: Tensor) -> Tensor:
@@ -80,16 +79,13 @@ def deep_coral(
     form: Form = "paper",
     labels: Labels = "value",
 ) -> Steps:
-    """Deep CORAL (Sun and Saenko, ECCV 2016 workshops): the distance of the embeddings'
-    covariances.
+    """Deep CORAL (Sun and Saenko, ECCV 2016 workshops): the distance of covariances.
 
     `covariance` "released" is the released code's erroneous one, see `released_coral`.
     """
-    if covariance not in ("sample", "released"):
-        raise ValueError(f"covariance is sample or released, got {covariance!r}")
-    return _alignment_steps(
-        coral if covariance == "sample" else released_coral, weight, is_cut, form, labels
-    )
+    one_of("covariance", covariance, ("sample", "released"))
+    distance = coral if covariance == "sample" else released_coral
+    return _alignment_steps(distance, weight, is_cut, form, labels)
 
 
 def afn(
@@ -103,49 +99,49 @@ def afn(
 ) -> Steps:
     """AFN (Xu et al., ICCV 2019): larger norms of embeddings on both sides.
 
-    stepwise: each norm should be `step` more than it is. hard: a side's mean norm should be
-    `radius`. Set-based learning tells neither kind nor numbers; these are AFN's own.
+    stepwise: each norm should grow by `step`. hard: the mean norm of a side should be `radius`. The
+    set-based learning paper names neither the kind nor numbers; these are AFN's own.
     """
-    if kind not in ("stepwise", "hard"):
-        raise ValueError(f"kind is stepwise or hard, got {kind!r}")
+    one_of("kind", kind, ("stepwise", "hard"))
 
-    def pull(rows: Tensor) -> Tensor:
+    def norm_loss(rows: Tensor) -> Tensor:
         norms = torch.linalg.vector_norm(rows, dim=1)
-        short = radius - norms.mean() if kind == "hard" else norms.detach() + step - norms
-        pulled: Tensor = short.square().mean()
-        return pulled
+        missing = radius - norms.mean() if kind == "hard" else norms.detach() + step - norms
+        squared: Tensor = missing.square().mean()
+        return squared
 
-    return _alignment_steps(
-        lambda source, target: pull(source) + pull(target), weight, False, form, labels
-    )
+    def distance(source: Tensor, target: Tensor) -> Tensor:
+        return norm_loss(source) + norm_loss(target)
+
+    return _alignment_steps(distance, weight, False, form, labels)
 
 
 def revgrad(
     *, weight: float = 1.0, gamma: float = 10.0, form: Form = "paper", labels: Labels = "value"
 ) -> Steps:
-    """RevGrad (Ganin and Lempitsky, ICML 2015): a discriminator of categories that the transformer
-    works against.
+    """RevGrad (Ganin and Lempitsky, ICML 2015): a domain discriminator with reversed gradient.
 
-    The reversed gradient grows with `Domains.progress` p as 2 / (1 + exp(-gamma·p)) - 1, as in the
-    paper. Both categories weigh the same, whatever their numbers of segments.
+    The strength of the reversed gradient grows with `DomainBatch.progress` p as in the paper, 2 /
+    (1 + exp(-gamma·p)) - 1. Both categories weigh the same, for any numbers of segments.
     """
 
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if not isinstance(model, RevGradSL):
             raise ValueError(
-                f"revgrad needs a discriminator: take the model sl_revgrad, not {type(model).__name__}"
+                "revgrad needs a discriminator: use the model sl_revgrad, "
+                f"not {type(model).__name__}"
             )
         on_source, source, target = _embed_domains(model, domains)
         strength = 2 / (1 + math.exp(-gamma * domains.progress)) - 1
-        at_source, at_target = (
-            model.discriminate(source, strength),
-            model.discriminate(target, strength),
-        )
-        confusion = functional.softplus(-at_source).mean() + functional.softplus(at_target).mean()
-        learned = set_divergence(
+        source_logits = model.discriminate(source, strength)
+        target_logits = model.discriminate(target, strength)
+        # Cross entropy with the source as class 1: -log σ(x) = softplus(-x).
+        source_error = functional.softplus(-source_logits).mean()
+        target_error = functional.softplus(target_logits).mean()
+        supervised = set_divergence(
             on_source, domains.source, domains.targets, form=form, labels=labels
         )
-        return learned + weight * confusion / 2
+        return supervised + weight * (source_error + target_error) / 2
 
     return (Step("learn", loss),)
 
@@ -157,74 +153,74 @@ def mcd(
     form: Form = "paper",
     labels: Labels = "value",
 ) -> Steps:
-    """MCD (Saito et al., CVPR 2018), equations 4 to 9: three steps that alternate, for the model
-    `sl_mcd`.
+    """MCD (Saito et al., CVPR 2018), equations 4 to 9: three alternating steps, for `sl_mcd`.
 
-    "learn" moves everything towards the source's labels; "part" moves the scorers towards them and
-    apart on the target; "agree", `transformer_steps` times, moves the transformer so that they
-    agree there. Their discrepancy is the mean absolute difference of the softmaxes over a set, its
-    segments standing for MCD's classes, or of the scores.
+    "learn" trains everything on the source's labels. "part" trains the two scorers on them, and to
+    disagree on the target. "agree", `transformer_steps` times, trains the transformer so that they
+    agree there. The discrepancy of the scorers is the mean absolute difference of the softmaxes
+    over a set, whose segments take the place of MCD's classes, or of the scores.
     """
-    if discrepancy not in ("softmax", "score"):
-        raise ValueError(f"discrepancy is softmax or score, got {discrepancy!r}")
+    one_of("discrepancy", discrepancy, ("softmax", "score"))
 
-    def learned(model: nn.Module, domains: DomainBatch) -> Tensor:
+    def supervised_loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         on_source = forward_float32(model, domains.source)
-        both = [Scores(output_part(on_source, name)) for name in ("first", "second")]
-        return sum(
-            (
-                set_divergence(one, domains.source, domains.targets, form=form, labels=labels)
-                for one in both
-            ),
-            start=on_source.scores.new_zeros(()),
-        )
+        total = on_source.scores.new_zeros(())
+        for name in ("first", "second"):
+            scores = Scores(output_part(on_source, name))
+            total = total + set_divergence(
+                scores, domains.source, domains.targets, form=form, labels=labels
+            )
+        return total
 
-    def apart(model: nn.Module, domains: DomainBatch) -> Tensor:
-        on_target, mask = forward_float32(model, domains.target), domains.target.mask
+    def discrepancy_loss(model: nn.Module, domains: DomainBatch) -> Tensor:
+        mask = domains.target.mask
+        on_target = forward_float32(model, domains.target)
         first, second = output_part(on_target, "first"), output_part(on_target, "second")
         if discrepancy == "softmax":
             lowest = torch.finfo(first.dtype).min
-            first, second = (s.masked_fill(~mask, lowest).softmax(dim=-1) for s in (first, second))
+            first = first.masked_fill(~mask, lowest).softmax(dim=-1)
+            second = second.masked_fill(~mask, lowest).softmax(dim=-1)
         return (first - second)[mask].abs().mean()
 
+    def scorer_loss(model: nn.Module, domains: DomainBatch) -> Tensor:
+        return supervised_loss(model, domains) - discrepancy_loss(model, domains)
+
     return (
-        Step("learn", learned),
-        Step(
-            "part",
-            lambda model, domains: learned(model, domains) - apart(model, domains),
-            ("scorers",),
-        ),
-        Step("agree", apart, ("encoder",), transformer_steps),
+        Step("learn", supervised_loss),
+        Step("part", scorer_loss, trains=("scorers",)),
+        Step("agree", discrepancy_loss, trains=("encoder",), repeats=transformer_steps),
     )
 
 
 def maximum_mean_discrepancy(
     source: Tensor, target: Tensor, *, kernels: int = 5, multiplier: float = 2.0
 ) -> Tensor:
-    """The biased squared MMD of `(N, D)` and `(M, D)` under a sum of Gaussian kernels exp(-d² /
-    bandwidth).
+    """The biased squared MMD of `(N, D)` and `(M, D)` under a sum of Gaussian kernels.
 
-    The bandwidths are the mean squared distance of two different rows, without gradient, times
-    powers of `multiplier` around 1. Equal to the released `mmd_rbf_noaccelerate`, which needs N =
-    M.
+    A kernel is exp(-d² / bandwidth). The bandwidths are the mean squared distance of two different
+    rows, without gradient, times powers of `multiplier` around 1. Equal to the released
+    `mmd_rbf_noaccelerate`, which needs N = M.
     """
     rows = torch.cat([source, target])
+    # Without matrix products, whose rounding gives equal rows a distance above 0.
     squares = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
     count = len(rows)
-    mean = squares.detach().sum() / (count**2 - count)
-    bandwidths = [mean * multiplier ** (power - kernels // 2) for power in range(kernels)]
-    # Rows that are all alike have distances and bandwidth 0, and do not differ.
+    mean_square = squares.detach().sum() / (count**2 - count)
+    # If all rows are equal, distances and bandwidths are 0: the smallest number avoids 0 / 0.
     smallest = torch.finfo(squares.dtype).tiny
-    kernel = torch.stack(
-        [torch.exp(-squares / bandwidth.clamp(min=smallest)) for bandwidth in bandwidths]
-    ).sum(dim=0)
+    each_kernel = []
+    for power in range(kernels):
+        bandwidth = mean_square * multiplier ** (power - kernels // 2)
+        each_kernel.append(torch.exp(-squares / bandwidth.clamp(min=smallest)))
+    kernel = torch.stack(each_kernel).sum(dim=0)
     n = len(source)
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
 
 
 def coral(source: Tensor, target: Tensor) -> Tensor:
-    """‖C_S - C_T‖² / 4d², C the covariance of `(N, d)` rows; ValueError with fewer than two rows on
-    a side.
+    """‖C_S - C_T‖² / 4d², where C is the covariance of rows `(N, d)`.
+
+    ValueError with fewer than two rows on a side.
     """
     if min(len(source), len(target)) < 2:
         raise ValueError(
@@ -235,23 +231,22 @@ def coral(source: Tensor, target: Tensor) -> Tensor:
 
 
 def released_coral(source: Tensor, target: Tensor) -> Tensor:
-    """The released `coral_distance`: wrong, and kept to compare with its numbers.
+    """The released `coral_distance`, which is wrong, to compare with its numbers.
 
     It centres each row over its d numbers instead of each number over the rows, does not divide by
     N - 1, and divides the mean of the squared difference once more by 16 d.
     """
-    centred = [rows - rows.mean(dim=1, keepdim=True) for rows in (source, target)]
-    difference = centred[0].T @ centred[0] - centred[1].T @ centred[1]
+    centred_source = source - source.mean(dim=1, keepdim=True)
+    centred_target = target - target.mean(dim=1, keepdim=True)
+    difference = centred_source.T @ centred_source - centred_target.T @ centred_target
     return difference.square().mean() / (16 * source.shape[1])
 
 
 def _embed_domains(model: nn.Module, domains: DomainBatch) -> tuple[Scores, Tensor, Tensor]:
-    """The answer on the source, and the embeddings of both sides' positions, `(N, D)` and `(M,
-    D)`.
-    """
+    """The scores on the source, and the embeddings of both sides, `(N, D)` and `(M, D)`."""
     if isinstance(model, SLModule) and not model.encoder.layers:
         raise ValueError(
-            "adaptation changes the transformer, C3D being fixed: has_transformer must be true"
+            "domain adaptation trains the transformer: model.has_transformer must be true"
         )
     on_source, on_target = (
         forward_float32(model, domains.source),
@@ -266,17 +261,17 @@ def _alignment_steps(
 ) -> Steps:
     def loss(model: nn.Module, domains: DomainBatch) -> Tensor:
         if form == "released":
-            counts = has_highlight(domains.source, domains.targets, labels)
-            if not counts.any():
+            is_used = has_highlight(domains.source, domains.targets, labels)
+            if not is_used.any():
                 return domains.targets.labels.new_zeros(())
-            domains = domains.select_rows(counts)
+            domains = domains.select_rows(is_used)
         on_source, source, target = _embed_domains(model, domains)
         if is_cut:
             smaller = min(len(source), len(target))
             source, target = source[:smaller], target[:smaller]
-        learned = set_divergence(
+        supervised = set_divergence(
             on_source, domains.source, domains.targets, form=form, labels=labels
         )
-        return learned + weight * distance(source, target)
+        return supervised + weight * distance(source, target)
 
     return (Step("learn", loss),)

@@ -1,32 +1,33 @@
-"""Set-based learning: the softmax of a set's scores should be that of its labels.
+"""Set-based learning: the softmax of a set's scores should equal the softmax of its labels.
 
 Source: Set-based Learning (ICCV 2021), equation 2; released code and commit are named in
-`models.highlight.base.set_transformer`. Refuses to know networks and how sets are drawn.
+`models.highlight.base.set_transformer`.
 
-Where paper and code differ, `form` says which is meant:
+Paper and code differ; `form` selects one of them:
 
 - "paper": KL(σ(y) ‖ σ(ŷ)), averaged over the sets of a batch.
 - "released": `F.kl_div` with its default reduction, which divides once more by the size of the set,
-  so that a set of 20 weighs a twentieth; sets without a label above 0 are left out, and with them
-  the whole step: the target set beside one adapts and distils nothing either. The code trains with
-  one set a batch.
+  so that a set of 20 weighs a twentieth. Sets without a label above 0 are skipped, together with
+  the target sets beside them, which then neither adapt nor distil. The code trains with one set per
+  batch.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from models.highlight.base.contract import Batch, Scores
+from models.validation import one_of
 from trainer.base.targets import Targets
 
 Form = Literal["paper", "released"]
 Labels = Literal["value", "positive", "truncated"]
-"""What y is. value: the dataset's own number, so 1, 0 and -1 on YouTube Highlights, as the code has
-it. positive: 1 for a highlight and 0 otherwise. truncated: the number cast to a whole one, as the
-code does, to which an ActivityNet segment covered by 99 % is none.
+"""The labels y. value: the dataset's own number, so 1, 0 and -1 on YouTube Highlights, as in the
+code. positive: 1 for a highlight and 0 otherwise. truncated: the number cast to a whole one, as in
+the code, where an ActivityNet segment covered by 99 % is therefore not a highlight.
 """
 
 
@@ -38,49 +39,47 @@ def set_divergence(
     form: Form = "paper",
     labels: Labels = "value",
 ) -> Tensor:
-    """The mean over sets of KL(σ(labels) ‖ σ(scores)); 0 if the released form leaves out all of
-    them.
-    """
-    each = kl_per_set(set_labels(targets, labels), scores.scores, batch.mask, form=form)
-    counts = batch.mask.any(dim=1)
-    return masked_mean(
-        each, counts & has_highlight(batch, targets, labels) if form == "released" else counts
-    )
+    """The mean over sets of KL(σ(labels) ‖ σ(scores)); 0 if the released form skips all sets."""
+    divergences = kl_per_set(set_labels(targets, labels), scores.scores, batch.mask, form=form)
+    is_used = batch.mask.any(dim=1)
+    if form == "released":
+        is_used = is_used & has_highlight(batch, targets, labels)
+    return masked_mean(divergences, is_used)
 
 
 def set_labels(targets: Targets, labels: Labels) -> Tensor:
-    """`(B, T)`: y, as `labels` says."""
-    wanted = {
-        "value": targets.labels,
-        "positive": targets.positive.to(targets.labels),
-        "truncated": targets.labels.trunc(),
-    }
-    if labels not in wanted:
-        raise ValueError(f"labels is {', '.join(wanted)}; got {labels!r}")
-    return wanted[labels]
+    """`(B, T)`: the labels y of that kind."""
+    one_of("labels", labels, get_args(Labels))
+    if labels == "positive":
+        return targets.positive.to(targets.labels)
+    return targets.labels.trunc() if labels == "truncated" else targets.labels
 
 
 def has_highlight(batch: Batch, targets: Targets, labels: Labels) -> Tensor:
-    """`(B,)` bool: the sets that hold a label above 0. The released code skips all others."""
-    return (set_labels(targets, labels).masked_fill(~batch.mask, 0) > 0).any(dim=1)
+    """`(B,)` bool: the sets with a label above 0. The released code skips all others."""
+    set_values = set_labels(targets, labels).masked_fill(~batch.mask, 0)
+    return (set_values > 0).any(dim=1)
 
 
-def kl_per_set(wanted: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "paper") -> Tensor:
-    """KL(σ(wanted) ‖ σ(scores)) of each set: three `(B, N)` → `(B,)`; the released form divides by
-    the set's size.
+def kl_per_set(labels: Tensor, scores: Tensor, mask: Tensor, *, form: Form = "paper") -> Tensor:
+    """KL(σ(labels) ‖ σ(scores)) of each set: three `(B, N)` → `(B,)`.
+
+    The released form divides by the size of the set.
     """
-    if form not in ("paper", "released"):
-        raise ValueError(f"form is paper or released, got {form!r}")
-    forbidden = torch.finfo(scores.dtype).min
-    log_wanted = wanted.to(scores).masked_fill(~mask, forbidden).log_softmax(dim=-1)
-    log_scores = scores.masked_fill(~mask, forbidden).log_softmax(dim=-1)
-    terms = log_wanted.exp() * (log_wanted - log_scores)
-    each = terms.masked_fill(~mask, 0).sum(dim=-1)
-    return each / mask.sum(dim=-1).clamp(min=1) if form == "released" else each
+    one_of("form", form, get_args(Form))
+    # The smallest number, not -inf: -inf - (-inf) is NaN, also where it is masked afterwards.
+    lowest = torch.finfo(scores.dtype).min
+    log_labels = labels.to(scores).masked_fill(~mask, lowest).log_softmax(dim=-1)
+    log_scores = scores.masked_fill(~mask, lowest).log_softmax(dim=-1)
+    terms = log_labels.exp() * (log_labels - log_scores)
+    divergences = terms.masked_fill(~mask, 0).sum(dim=-1)
+    if form == "released":
+        return divergences / mask.sum(dim=-1).clamp(min=1)
+    return divergences
 
 
-def masked_mean(each: Tensor, counts: Tensor) -> Tensor:
-    """The mean of those sets of `(B,)` that count; if none does a plain 0, which moves nothing."""
-    if not counts.any():
-        return each.new_zeros(())
-    return each.masked_fill(~counts, 0).sum() / counts.sum().clamp(min=1)
+def masked_mean(values: Tensor, is_used: Tensor) -> Tensor:
+    """The mean of the used sets of `(B,)`; a 0 without gradient if none is used."""
+    if not is_used.any():
+        return values.new_zeros(())
+    return values.masked_fill(~is_used, 0).sum() / is_used.sum().clamp(min=1)
