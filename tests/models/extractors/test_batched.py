@@ -17,6 +17,7 @@ from models.extractors.base import inference, resizing_extractor
 from models.extractors.base.precision import rounding_error
 from models.extractors.golden import golden_outputs
 from models.extractors.golden.output_error import output_errors
+from models.extractors.keypoint_rcnn import boxes
 from models.extractors.registry import EXTRACTORS
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -38,6 +39,7 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return found
 
     monkeypatch.setattr(resizing_extractor, "split_into_batches", batches)
+    monkeypatch.setattr(boxes, "PROPOSALS", 100)  # of keypoint R-CNN, in place of a thousand
     return sizes
 
 

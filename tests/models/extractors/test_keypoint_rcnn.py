@@ -67,13 +67,19 @@ def rows(
     return {name: list(array) for name, array in found.items()}
 
 
+@pytest.fixture(scope="module")
+def alone(network: KeypointRCNN) -> list[dict[str, list[Any]]]:
+    """What it gives for a frame of each shape, one at a time."""
+    return [rows(network, SMALL, shape) for shape in SHAPES]
+
+
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 def test_gives_what_detectron2_gives(
-    golden: dict[str, NDArray[Any]], network: KeypointRCNN, height: int, width: int
+    golden: dict[str, NDArray[Any]], alone: list[dict[str, list[Any]]], height: int, width: int
 ) -> None:
     expected = {name: golden[f"{height}x{width}/{name}"] for name in ARRAYS}
     assert len(expected["boxes"]) == 5  # of many persons, the five that are kept
-    found = {name: array[0] for name, array in rows(network, SMALL, (height, width)).items()}
+    found = {name: array[0] for name, array in alone[SHAPES.index((height, width))].items()}
     np.testing.assert_allclose(found["boxes"][:, :4], expected["boxes"][:, :4], atol=0.01, rtol=0)
     np.testing.assert_allclose(found["boxes"][:, 4], expected["boxes"][:, 4], atol=1e-4, rtol=0)
     np.testing.assert_allclose(
@@ -113,16 +119,19 @@ def test_has_the_tensors_of_detectron2(
     assert table_digest(network.state_dict()) == golden["table_sha256"]
 
 
-def test_a_frame_alone_and_beside_another_is_the_same(network: KeypointRCNN) -> None:
+def test_a_frame_alone_and_beside_another_is_the_same(
+    network: KeypointRCNN, alone: list[dict[str, list[Any]]]
+) -> None:
     both = rows(network, SMALL, *SHAPES)
-    alone = rows(network, SMALL, SHAPES[1])
     for name in ARRAYS:
-        assert np.array_equal(alone[name][0], both[name][1])
+        assert np.array_equal(alone[1][name][0], both[name][1])
 
 
-def test_fewer_persons_are_the_first_of_more(network: KeypointRCNN) -> None:
+def test_fewer_persons_are_the_first_of_more(
+    network: KeypointRCNN, alone: list[dict[str, list[Any]]]
+) -> None:
     settings = KeypointRCNNSettings(min_size_pixels=MIN_SIZE, max_persons=2)
-    five, two = (rows(network, one, SHAPES[0]) for one in (SMALL, settings))
+    five, two = alone[0], rows(network, settings, SHAPES[0])
     assert np.all(np.diff(five["boxes"][0][:, 4]) <= 0)
     assert np.array_equal(two["boxes"][0], five["boxes"][0][:2])
     np.testing.assert_allclose(two["joints"][0], five["joints"][0][:2], rtol=1e-4)

@@ -5,7 +5,9 @@ it runs.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +96,22 @@ SAME_NETWORK = {
 }  # fmt: skip
 """Recipe → the ablations that change its training and nothing of its size."""
 
+ABLATIONS = {
+    child if child.startswith(parent) else f"{parent}_{child}": PARAMETERS[parent]
+    for parent, children in SAME_NETWORK.items()
+    for child in children
+}
+"""Ablation → parameters of its network."""
+
+
+def each_with_ablations_slow(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test; what is trained otherwise, and not another network, is for
+    `make test-slow`.
+    """
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if name in ABLATIONS else name for name in names
+    ]
+
 
 def shape_of(key: str, recipe: Recipe) -> tuple[int, ...]:
     """Of one position."""
@@ -112,12 +130,7 @@ def test_full_widths_have_as_many_parameters_as_they_had() -> None:
                 recipe.model_settings, {key: shape_of(key, recipe) for key in recipe.data.arrays}
             )
         found[name] = sum(parameter.numel() for parameter in model.parameters())
-    same = {
-        child if child.startswith(parent) else f"{parent}_{child}": PARAMETERS[parent]
-        for parent, children in SAME_NETWORK.items()
-        for child in children
-    }
-    assert found == PARAMETERS | same
+    assert found == PARAMETERS | ABLATIONS
 
 
 def test_every_model_that_reads_a_history_has_a_recipe() -> None:
@@ -191,13 +204,16 @@ OF_DOMAINS = [name for name in recipe_names() if load_recipe(name).data.domain]
 OF_PIXELS = [name for name in recipe_names() if load_recipe(name).data.clip is not None]
 
 
-@pytest.mark.parametrize("name", sorted(set(recipe_names()) - set(OF_DOMAINS) - set(OF_PIXELS)))
+OF_USERS = sorted(set(recipe_names()) - set(OF_DOMAINS) - set(OF_PIXELS))
+
+
+@pytest.mark.parametrize("name", each_with_ablations_slow(OF_USERS))
 def test_small_runs_from_a_store_to_numbers(name: str, folder: Path) -> None:
     found = measured_small(load_recipe(name, changes=CHANGES, small=True), folder)
     assert len(found.ids) + len(found.dropped) == PLANTED.test_users
 
 
-@pytest.mark.parametrize("name", OF_DOMAINS)
+@pytest.mark.parametrize("name", each_with_ablations_slow(OF_DOMAINS))
 def test_small_runs_on_a_domain_from_a_store_to_numbers(name: str, domains: Path) -> None:
     durations = DURATIONS if load_recipe(name).data.first_seconds else ()
     found = measured_small(load_recipe(name, changes=durations, small=True), domains)
@@ -213,7 +229,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", OF_PIXELS)
+@pytest.mark.parametrize("name", each_with_ablations_slow(OF_PIXELS))
 def test_small_runs_on_pixels_from_a_store_to_numbers(name: str, films: Path) -> None:
     found = measured_small(load_recipe(name, small=True), films)
     assert found.ids == ("films/v1", "films/v3", "films/v5")

@@ -103,7 +103,7 @@ def test_iou_counts_pixels() -> None:
 
 
 CLIP = ClipShape(frames=8, height=HEIGHT, width=WIDTH)
-EPOCHS, RATE, WIDTH_SHARE = 25, 5e-3, 1 / 8
+EPOCHS, RATE, WIDTH_SHARE = 16, 5e-3, 1 / 8
 
 
 @dataclass(frozen=True)
