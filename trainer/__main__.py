@@ -46,10 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line, flush=True)
     except HighlightsError as error:
         print(error, file=sys.stderr)
-        if isinstance(error, IntegrityError):
-            return VIOLATION
-        return IN_THE_WAY if isinstance(error, LeaseHeld | SystemicFault) else WRONG_USE
+        return _exit_code(error)
     return DONE
+
+
+def _exit_code(error: HighlightsError) -> int:
+    if isinstance(error, IntegrityError):
+        return VIOLATION
+    # Another process or the machine may be out of the way later: the command itself is right.
+    if isinstance(error, LeaseHeld | SystemicFault):
+        return IN_THE_WAY
+    return WRONG_USE
 
 
 def make_parser(asked: str) -> argparse.ArgumentParser:

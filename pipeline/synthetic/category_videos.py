@@ -96,6 +96,7 @@ def write_category_sample(
         segments = _random_segments(rng, domain)
         rendered = _render_video(domain, segments)
         video = encode_mp4(rendered.pictures, CONSTANT_RATE)
+        # With the same name as the video, so that one folder holds both.
         masks = _pack_masks(rendered.figure_masks)
         atomic_write.publish(folder / f"{video_id}.mp4", video, replace=False)
         atomic_write.publish(folder / f"{video_id}.figure.npy", masks, replace=False)

@@ -82,9 +82,11 @@ def set_rotation(video: bytes, degrees_counterclockwise: int) -> bytes:
 _OPTIONS = {
     "an": None,
     "c:v": "libx264",
+    # The encoder must not round the planned times to a frame rate.
     "enc_time_base": f"1:{TICKS_PER_SECOND}",
     "fflags": "+bitexact",
     "flags:v": "+bitexact",
+    # Frames are neither dropped nor repeated to reach a constant rate.
     "fps_mode": "passthrough",
     "g": 24,
     "map_metadata": -1,
@@ -102,6 +104,7 @@ _OPTIONS = {
 
 def _run(stream: object, stdin: bytes = b"") -> None:
     command = ffmpeg.compile(stream, cmd=imageio_ffmpeg.get_ffmpeg_exe(), overwrite_output=True)
+    # One filter thread, so that nothing depends on the number of cores.
     quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"]
     arguments = [command[0], *quiet, *command[1:]]
     done = subprocess.run(arguments, input=stdin, capture_output=True, check=False)

@@ -52,6 +52,7 @@ def write_sample(
             atomic_write.publish(folder / f"{clip.video_id}.mp4", video, replace=False)
         if progress is not None:
             progress(done + 1, len(plan.clips))
+    # The tables come last, so a sample with tables has all its videos.
     _publish_table(folder / "scenes.csv", SCENE_COLUMNS, sorted(_scene_rows(plan)))
     for split, name in TABLES.items():
         _publish_table(folder / name, COLUMNS, _gif_rows(plan, split))

@@ -146,9 +146,11 @@ def _plan_group(
     tastes = _random_tastes(rng, len(user_ids), for_test=split == "test")
     mains = [taste[0] for taste in tastes]
     targets = [_random_clip(rng, size, mains) for _ in user_ids]
+    # The rest of the pool is seen by all users and is the target of none.
     others = [_random_clip(rng, size, mains) for _ in range(size.pool - len(user_ids))]
     first_only: list[Clip] = []
     if size.edge_cases:
+        # Targets are never damaged: every user must have a measurable one.
         others, first_only = _with_faults(rng, split, others, mains[0])
     viewings = []
     for number, (user_id, taste) in enumerate(zip(user_ids, tastes, strict=True)):

@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 def _user_table(catalog: Catalog, split: str, seeds: int) -> Iterator[str]:
     asked = find_targets(catalog, split)
     rows = {name: _runs(name, asked, seeds) for name in BASELINES}
+    # The published row is only comparable on the same users.
     published = PUBLISHED if (catalog.name, split) == PUBLISHED_ON else {}
     yield from table(f"{catalog.name} {split}", rows, published)
 

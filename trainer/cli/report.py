@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     from trainer.plots.timeline import draw_timeline
     from trainer.training.fit import load_trained_model
 
+    # The whole split is scored, because the users to show are chosen by their metrics.
     question = EvalRequest(options.model, options.folder, options.split)
     answers = score_split(question, device=options.device)
     measured = evaluate_run(question, answers)
@@ -85,10 +86,10 @@ def choose_users(measured: Evaluation, users: Sequence[str], count: int) -> list
 
     Raises LookupFailed for a user without a value.
     """
-    unknown = [user for user in users if user not in measured.ids]
-    if unknown:
-        reason = measured.dropped.get(unknown[0], "it is not a user of this split")
-        raise LookupFailed(f"{unknown[0]} has no metrics: {reason}")
+    for user in users:
+        if user not in measured.ids:
+            reason = measured.dropped.get(user, "it is not a user of this split")
+            raise LookupFailed(f"{user} has no metrics: {reason}")
     if users:
         return list(users)
     best_first = np.argsort(-measured.values["ap"], kind="stable")

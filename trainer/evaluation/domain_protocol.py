@@ -216,6 +216,7 @@ def segment_scores(track: ScoreTrack, seconds: Intervals) -> tuple[Floats, NDArr
         return scores[same[has_same]], in_file[has_same]
     starts, ends = track.spans.T
     overlaps = np.minimum(wanted[:, None, 1], ends) - np.maximum(wanted[:, None, 0], starts)
+    # Rows that do not touch a segment have a negative overlap.
     weights = overlaps.clip(min=0)
     total = weights.sum(axis=1)
     has_some = total > 0
@@ -242,6 +243,7 @@ def _evaluation(asked: EvaluatedVideos, scored: Mapping[str, _ScoredVideo | str]
         else:
             rows[identity] = measured
     ids = tuple(sorted(rows))
+    # All videos of a protocol have the same metrics.
     metrics = list(rows[ids[0]]) if ids else []
     groups = asked.groups
     return Evaluation(

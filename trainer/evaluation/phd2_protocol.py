@@ -103,6 +103,7 @@ def find_targets(
         )
     pairs = _target_pairs(catalog, split, users)
     claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
+    # The marks of all users are read once: a lookup per target would read the table each time.
     spans = _spans_by_pair(catalog)
     known: dict[Key, Target] = {}
     dropped: dict[Key, str] = {}
@@ -122,9 +123,7 @@ def find_targets(
 
 def _target_pairs(catalog: Catalog, split: str, users: Collection[str] | None) -> list[Key]:
     """(user, video) of each target of the users, by default those of the split."""
-    if users is None:
-        users = {user.user_id for user in catalog.users if user.split == split}
-    wanted = set(users)
+    wanted = _users_of_split(catalog, split) if users is None else set(users)
     pairs = []
     for link in catalog.links:
         if link.role == "target" and link.user_id in wanted:
@@ -135,6 +134,10 @@ def _target_pairs(catalog: Catalog, split: str, users: Collection[str] | None) -
             (f"{catalog.name} has no targets in the split {split!r}; it has the splits {splits}",)
         )
     return pairs
+
+
+def _users_of_split(catalog: Catalog, split: str) -> set[str]:
+    return {user.user_id for user in catalog.users if user.split == split}
 
 
 def scored_durations(tracks: Iterable[ScoreTrack]) -> dict[str, float]:
@@ -214,6 +217,7 @@ def evaluate(
     values: dict[str, list[Mapping[str, float]]] = defaultdict(list)
     reasons = {user: reason for (user, _), reason in asked.dropped.items()}
     for (user, video), target in asked.known.items():
+        # Networks without users give one track per video.
         track = tracks.get((user, video), tracks.get(("", video)))
         if track is None:
             reason_for_all = absent.get(("", video), NO_SCORES)
@@ -222,6 +226,7 @@ def evaluate(
         scores = target.grid.mean_scores(track.spans, track.scores.astype(np.float64))
         values[user].append(target_metrics(target, scores, asked.protocol))
     users = tuple(sorted(values))
+    # All targets have the same metrics.
     metrics = list(values[users[0]][0]) if users else []
     return Evaluation(
         protocol=str(asked.protocol),

@@ -53,6 +53,7 @@ def absent_reasons(dataset: HighlightDataset) -> dict[Key, str]:
     found: dict[Key, str] = {}
     for reason, names in dataset.example_set.targets.dropped.items():
         for name in names:
+            # IDs of videos have no slash, but IDs of users may.
             user, _, video = name.rpartition("/")
             found[user, video] = reason
     return found
@@ -61,6 +62,7 @@ def absent_reasons(dataset: HighlightDataset) -> dict[Key, str]:
 def _tracks(
     model: nn.Module, loaded: DeviceBatch, device: str, precision: str
 ) -> Iterator[ScoreTrack]:
+    # The features stay as they are stored (float16) until they are on the device.
     batch = to_device(loaded.batch, device)
     with (
         torch.inference_mode(),

@@ -109,10 +109,13 @@ def confidence_intervals(
     groups = _group_positions(first)
     # (seeds, n) values of each metric.
     stacked = {metric: np.stack([run.values[metric] for run in runs]) for metric in first.values}
+    # Seeds are averaged before IDs are resampled: the interval is about other users, and
+    # `seed_sd` is about other seeds.
     mean_over_seeds = np.stack([values.mean(axis=0) for values in stacked.values()])
     low, high = _bootstrap(mean_over_seeds, groups, seed, resamples)
     intervals = {}
     for row, (metric, values) in enumerate(stacked.items()):
+        # One mean per seed; their spread is `seed_sd`.
         mean_of_seed = _mean_of_groups(values, groups)
         intervals[metric] = ConfidenceInterval(
             metric=metric,

@@ -148,10 +148,12 @@ def _summaries_of_video(
             (f"{video.video_id}: a summary needs the original's number of frames and duration",)
         )
     starts = np.round(shots(video.video_id, seconds)[:, 0] / seconds * n_frames).astype(np.int64)
+    # Shots shorter than a frame begin at the same frame as the next one, and vanish.
     edges = np.unique(np.append(starts, n_frames))
     annotators = sorted({row.annotator for row in rows})
     ratings = np.zeros((len(annotators), n_frames))
     for row in rows:
+        # Annotations of both datasets are in frames of the original file.
         ratings[annotators.index(row.annotator), int(row.start) : int(row.end)] = row.value
     summaries = ratings > 0
     if is_rated:
@@ -214,6 +216,7 @@ def _frame_scores(track: ScoreTrack, video: ReferenceSummaries) -> Floats:
     """`(T,)`"""
     n_frames = video.ratings.shape[1]
     frames_per_second = n_frames / video.seconds
+    # Frame i stands for the instant (i + 1/2) / frames_per_second.
     edges = np.ceil(track.spans * frames_per_second - 0.5)
     first_and_end = np.clip(edges, 0, n_frames).astype(np.int64)
     # Differences at the first frame of a row and after its last; their running sums are the total

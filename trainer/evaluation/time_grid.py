@@ -59,6 +59,7 @@ class TimeGrid:
     def covered_frames(self, spans: Floats) -> Counts:
         """`(M,)`: frames of each segment that lie in at least one of the `(G, 2)` spans."""
         is_covered = np.zeros(self.n_frames, np.bool_)
+        # Frame i stands for the instant (i + 1/2) / f, so a span covers it from i + 1/2 on.
         first_and_end = np.ceil(spans * self.frames_per_second - 0.5)
         for first, end in np.clip(first_and_end, 0, self.n_frames).astype(np.int64):
             is_covered[first:end] = True

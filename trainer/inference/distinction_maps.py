@@ -54,6 +54,7 @@ def video_maps(restored: TrainedModel, split: Split, device: str) -> Iterator[Vi
             (f"{restored.recipe.name} makes no distinction maps: take a recipe of pld_vhd",)
         )
     model.eval()
+    # One video at a time: the number of positions differs from video to video.
     for batch, targets, examples in Loader(restored.data.scoring(split), LoaderSettings(1)):
         with torch.inference_mode():
             scores = model(to_device(batch, device))

@@ -98,6 +98,7 @@ class Prediction:
     @property
     def ranks(self) -> tuple[int, ...]:
         """1 for the best segment; of equal scores, the earlier segment is better."""
+        # A stable sort keeps equal scores in the order of time.
         order = np.argsort(-self.scores, kind="stable")
         return tuple((np.argsort(order) + 1).tolist())
 
@@ -171,6 +172,7 @@ def predict(restored: TrainedModel, video_id: str, person: UserHistory) -> Predi
     Raises LookupFailed for a video without features or an unknown user, and SettingsError for a
     liked part outside its video, or a network that cannot be used for a single video.
     """
+    # The same reading and collating as for a split, so that the scores are the same too.
     dataset = _single_example(restored, video_id, person)
     sample = dataset[SampleSeed(0, restored.about["seed"], 0)]
     loaded = make_collate(dataset)([sample])
@@ -229,6 +231,7 @@ def _single_example(restored: TrainedModel, video_id: str, person: UserHistory) 
     labels = data.required_user_labels
     if person.liked:
         labels = labels.with_preferences(person.name, person.liked)
+    # The recipe may have been trained on the history of another user, to show that it matters.
     settings = replace(data.settings, whose="own")
     reader = UserVideoReader(data.features, labels, settings, None, is_training=False)
     example_set = ExampleSet(
@@ -306,6 +309,7 @@ def _some_videos(data: HighlightData) -> str:
 def _weights(answer: Scores, rows: int) -> list[tuple[str, Tensor]]:
     """Kind of weight → `(rows, K)`, for K elements of the history."""
     weights = []
+    # Only these two parts of the models' answers are weights of history elements.
     for name, part in answer.parts.items():
         if name == "attention" and part.shape[-1]:
             weights.append((name, part[0, :rows]))

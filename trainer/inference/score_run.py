@@ -71,6 +71,7 @@ def score_split(
     if "per_user" in restored.recipe.stages:
         seed = restored.about["seed"]
         fitted["prepare"] = UserSVM(restored.data, question.split, seed, device)
+    # Scores are kept with what made them, and are read again only if that is the same.
     answers = score_batches(
         restored.model,
         loader,

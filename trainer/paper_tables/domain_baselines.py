@@ -80,6 +80,7 @@ def summary_runs(
     catalog: Catalog, ids: Sequence[str], shots: tuple[Shots, str], rankers: Mapping[str, int]
 ) -> dict[str, list[Evaluation]]:
     """Ranker → F-scores. `rankers` is name → number of seeds if the ranker is random."""
+    # The shots, and with them the truth, are the same for all rankers: KTS is run once.
     truth = reference_summaries(catalog, ids, shots[0])
     runs = {}
     for name, seeds in rankers.items():

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
 from trainer.config.recipe import Recipe, load_recipe
 from trainer.evaluation.statistics import ConfidenceInterval, Evaluation, confidence_intervals
+from trainer.metrics.ranking import Floats
 from trainer.paper_tables.published import Row, Table
 
 
@@ -41,6 +43,7 @@ def check_changes(table: Table, changes: tuple[str, ...], *, small: bool) -> Non
     for row in table.rows:
         if not row.recipe:
             continue
+        # A change is accepted or refused for every domain alike, so one of them is tried.
         own = _for_domain(row.changes, first_domain)
         try:
             load_recipe(row.recipe, changes=(*own, *changes), small=small)
@@ -87,17 +90,22 @@ def merge_evaluations(runs: Sequence[Evaluation]) -> Evaluation:
         dropped.update(run.dropped)
     # The runs are put one after the other, then their IDs are sorted, values with them.
     ascending = np.argsort(ids)
-    values = {}
-    for metric in measured[0].values:
-        joined = np.concatenate([run.values[metric] for run in measured])
-        values[metric] = joined[ascending]
     return Evaluation(
         protocol=", ".join(dict.fromkeys(run.protocol for run in measured)),
         ids=tuple(ids[position] for position in ascending),
-        values=values,
+        values=_joined_values(measured, ascending),
         dropped=dropped,
         groups=groups,
     )
+
+
+def _joined_values(runs: Sequence[Evaluation], ascending: NDArray[np.intp]) -> dict[str, Floats]:
+    """Metric → the values of all runs, in the order of `ascending`."""
+    joined = {}
+    for metric in runs[0].values:
+        values = np.concatenate([run.values[metric] for run in runs])
+        joined[metric] = values[ascending]
+    return joined
 
 
 def metric_intervals(table: Table, seeds: Sequence[Evaluation]) -> dict[str, ConfidenceInterval]:

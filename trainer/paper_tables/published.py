@@ -197,6 +197,7 @@ def _with_mean(table: Table, row: Row) -> Row:
             if value is not None:
                 columns.append(value)
         is_complete = len(columns) == len(table.domains)
+        # A mean over some of the columns would be compared with a mean over all domains.
         if columns and is_complete:
             means[key] = sum(columns) / len(columns)
     return replace(row, published={**row.published, **means})
@@ -216,4 +217,5 @@ def _expanded(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _folder() -> Any:
+    # Package data, so that an installed project has the tables too.
     return resources.files("trainer") / "tables"

@@ -273,6 +273,7 @@ def _csv_cells(
         if more_than and not why_not:
             why_not = "not the same users"
         return [*start, *[""] * 10, why_not, more_than]
+    # Published numbers are in the unit of the table; measured ones are shares of 1.
     scale = 100 if table.unit == "percent" else 1
     numbers = [scale * interval.mean, scale * interval.low, scale * interval.high]
     sd = "" if interval.seed_sd is None else scale * interval.seed_sd

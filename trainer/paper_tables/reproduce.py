@@ -42,6 +42,8 @@ from trainer.training.train_step import Diverged
 BASELINE_SEEDS = 20
 """Many, because one random ranking of PHD2's test users has an sd of 0.25 points of mAP."""
 
+SUMMARY_METRICS = frozenset(f"f_{aggregation}" for aggregation in AGGREGATION.values())
+"""Metrics of tables about video summaries."""
 NOTHING_MEASURED = "not measured: no user or video has a number"
 
 
@@ -73,10 +75,14 @@ class TableRequest:
     @property
     def name(self) -> str:
         """The name of its report, such as `phd-gifs-1.3-seeds.small`."""
-        small = ".small" if self.is_small else ""
-        changed = f".{fingerprint(self.changes)}" if self.changes else ""
-        among = "" if self.among is None else f".among-{ids_sha256(sorted(self.among))[:8]}"
-        return f"{self.table.name}.{self.seeds}-seeds{small}{changed}{among}"
+        parts = [self.table.name, f"{self.seeds}-seeds"]
+        if self.is_small:
+            parts.append("small")
+        if self.changes:
+            parts.append(fingerprint(self.changes))
+        if self.among is not None:
+            parts.append(f"among-{ids_sha256(sorted(self.among))[:8]}")
+        return ".".join(parts)
 
     def keep_requested(self, evaluation: Evaluation) -> Evaluation:
         """The results of the IDs in `among` only; of all IDs if it is None."""
@@ -85,7 +91,8 @@ class TableRequest:
         requested = set()
         for identity in (*evaluation.ids, *evaluation.dropped):
             # IDs of videos in domains are `domain/video`; `among` may name the video.
-            if identity in self.among or identity.rpartition("/")[2] in self.among:
+            video_id = identity.rpartition("/")[2]
+            if not self.among.isdisjoint([identity, video_id]):
                 requested.add(identity)
         return evaluation.only(requested)
 
@@ -106,6 +113,7 @@ class TableRequest:
                     "with --trained-on",
                 )
             )
+        # A recipe without stages has nothing to train, so all seeds would be equal.
         n_seeds = self.seeds if cell.recipe.stages else 1
         return tuple(Run(cell.recipe, folder, seed) for seed in range(n_seeds))
 
@@ -231,7 +239,9 @@ def _measure_network(
     for cell in cells:
         try:
             runs = request.runs(row, cell)
+            # All seeds or none: an average over fewer seeds would look like the others.
             answers.append([_score(request, cell, run, device, workers) for run in runs])
+        # Only faults of this row; a fault of the machine or of a file ends the whole table.
         except (LookupFailed, SettingsError, RankingSVMError, Diverged) as error:
             fault = " ".join(str(error).split())
             domains_of_fault.setdefault(fault, []).append(cell.domain)
@@ -260,6 +270,7 @@ def _evaluate_network(
     dropped = Counter(evaluations[0].dropped.values())
     if not evaluations[0].ids:
         return replace(unmeasured, dropped=dropped, why_not=NOTHING_MEASURED), None
+    # Seeds of a row have the same features and recipe, so their marks and notes are the same.
     first_runs = [of_cell[0][1] for of_cell in answers]
     marks: list[str] = []
     notes: list[str] = []
@@ -278,6 +289,7 @@ def _evaluate_network(
         dropped=dropped,
         evaluations=tuple(evaluations),
     )
+    # Users' targets are cut into segments by the decoded duration, and baselines must be too.
     durations: dict[str, float] = {}
     if not request.table.domains:
         durations = scored_durations(first_runs[0].tracks.values())
@@ -331,8 +343,7 @@ _BaselineEvaluator = Callable[[TableRequest, Row, _EvaluatedUsers, range], list[
 
 def _baseline_evaluator(request: TableRequest) -> _BaselineEvaluator:
     """The evaluator for what the table is about: summaries, videos, or users."""
-    summary_metrics = {f"f_{aggregation}" for aggregation in AGGREGATION.values()}
-    if set(request.table.metrics) <= summary_metrics:
+    if set(request.table.metrics) <= SUMMARY_METRICS:
         return _evaluate_summaries
     if request.table.domains or label_rule(read_catalog(request.folder)) is not None:
         return _evaluate_videos
@@ -363,6 +374,7 @@ def _evaluate_videos(
 ) -> list[Evaluation]:
     table, catalog = request.table, read_catalog(request.folder)
     known_domains = set(all_domains(catalog))
+    # Set-based learning has domains that a catalog of another paper does not have.
     domains = [domain for domain in table.domains if domain in known_domains]
     if table.domains and not domains:
         raise SettingsError((f"{catalog.name} has none of {', '.join(table.domains)}",))

@@ -41,6 +41,7 @@ def overlay(picture: NDArray[np.uint8], distinctions: NDArray[np.floating]) -> N
         low, high = float(distinctions.min()), float(distinctions.max())
         raise ValueError(f"distinctions must be 0 to 1, got {low:.3g} to {high:.3g}")
     levels = np.round(distinctions * 255).astype(np.uint8)
+    # OpenCV gives BGR.
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_JET)[..., ::-1].astype(np.float64)
     share = STRENGTH * distinctions[..., None].astype(np.float64)
     return np.asarray(np.round(picture * (1 - share) + colours * share), np.uint8)
@@ -106,5 +107,6 @@ def video_contact_sheet(videos: Sequence[VideoMaps], *, columns: int) -> NDArray
         chosen = ((np.arange(columns) + 0.75) * len(video.maps) / columns).astype(int)
         rows.append([array[chosen] for array in (video.pictures, video.maps, video.is_highlight)])
     pictures, maps, marked = (np.concatenate(each) for each in zip(*rows, strict=True))
+    # One scale for all videos of a sheet; above 0 even if all maps are empty.
     fullest = max(0.01, float(maps.mean(axis=(1, 2)).max()))
     return contact_sheet(pictures, maps, columns=columns, is_highlight=marked, full_bar=fullest)

@@ -37,6 +37,7 @@ def save_prediction(found: Prediction, folder: Path, top: int) -> tuple[Path, Pa
     from trainer.plots.timeline import draw_timeline
 
     history = [[clip.video_id, clip.start, clip.end] for clip in found.history]
+    # Another network, user or history is another file; the same again replaces the file.
     made_of = [found.checkpoint_sha256, found.person, history]
     name = f"{video_stem(found.video_id)}.{fingerprint(made_of)}"
     report = Layout(folder.absolute().parent, folder.absolute().name).report

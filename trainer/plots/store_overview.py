@@ -72,6 +72,7 @@ def feature_colours(features: Sequence[NDArray[np.float64]]) -> list[NDArray[np.
     # same components.
     strengths, vectors = np.linalg.eigh(centred @ centred.T)
     components = vectors[:, ::-1][:, :3] * np.sqrt(np.maximum(strengths[::-1][:3], 0))
+    # Fewer than three clips have fewer than three components.
     components = np.pad(components, ((0, 0), (0, 3 - components.shape[1])))
     low, high = components.min(axis=0), components.max(axis=0)
     scaled = (components - low) / np.where(high > low, high - low, 1)
@@ -94,6 +95,7 @@ def _figure(rows: Sequence[VideoRow], catalog: Catalog, title: str) -> Figure:
     colour_of = {user: PALETTE[number % len(PALETTE)] for number, user in enumerate(users)}
     longest = max((float(row.clips.spans[-1, 1]) for row in rows), default=1.0)
     axes = figure.subplots(n_rows, 1, squeeze=False)[:, 0]
+    # An empty catalog has one axis and no row.
     for axis, row in zip(axes, rows, strict=False):
         _draw_row(axis, row, catalog, colour_of)
         axis.set_xlim(0, longest)
@@ -139,8 +141,10 @@ def _draw_marks(axis: Axes, video_id: str, catalog: Catalog, colour_of: Mapping[
     lane = (top_of_all - bottom) / max(1, len(users))
     for mark in marks:
         top = top_of_all - lane * users.index(mark.annotator)
+        # A fifth of the lane stays empty, so that bars of neighbouring users do not touch.
+        low = top - 0.8 * lane
         colour = colour_of[mark.annotator]
-        axis.axvspan(mark.start, mark.end, top - 0.8 * lane, top, color=colour, linewidth=0)
+        axis.axvspan(mark.start, mark.end, low, top, color=colour, linewidth=0)
 
 
 def sample_pictures(

@@ -51,6 +51,7 @@ def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figur
     _draw_scores(axes.pop(0), found, top)
     for kind, axis in zip(kinds, axes, strict=True):
         _draw_weights(axis, kind, clips, found)
+    # Not figure.axes[-1], which is the colour bar of the last panel.
     last = figure.axes[len(heights) - 1]
     last.set_xlim(0, float(found.spans[-1, 1]))
     last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: minutes_seconds(seconds)))

@@ -223,6 +223,7 @@ def _catalog(videos: Iterable[SyntheticVideo], settings: CategorySettings, name:
 def _track(video: SyntheticVideo, settings: CategorySettings) -> FeatureTrack:
     projection_rng = seeded_rng(settings.seed, VARIANT, "projection")
     projection = projection_rng.normal(size=(LATENT, settings.width))
+    # Divided by the root of the dimensions, which keeps the size of values for any LATENT.
     clean = video.latents @ projection / np.sqrt(LATENT)
     noise_rng = seeded_rng(settings.seed, video.video_id, VARIANT)
     rows = clean + settings.noise * noise_rng.normal(size=clean.shape)

@@ -80,6 +80,7 @@ def generate_track(
     scene_starts = [scene.start for scene in scenes]
     scene_of_row = np.searchsorted(scene_starts, spans.mean(axis=1), side="right") - 1
     latents = _latents(video_id, scenes, seed)[scene_of_row]
+    # Each variant has noise of its own, and all have the same latents.
     noise_source = _Noise(seed, noise, seeded_rng(seed, video_id, variant.name))
     if variant.name == "keypoint_rcnn":
         arrays = _persons(latents, variant.arrays["joint_features"], noise_source)
@@ -103,6 +104,7 @@ def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.fl
     rng = seeded_rng(seed, video_id, "latents")
     styles = rng.normal(size=(1, LATENT)) + rng.normal(size=(len(scenes), LATENT))
     kinds = np.array([scene.kind for scene in scenes])
+    # Divided by the root of the dimensions, so that STYLE is a length.
     return np.asarray(kinds + STYLE / np.sqrt(LATENT) * styles)
 
 

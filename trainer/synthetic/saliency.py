@@ -113,6 +113,7 @@ def _track(
             )
         )
     chosen = frames_at_instants(spans, settings.frames_per_second, settings.first_second)
+    # A generator of its own for each video, so that maps do not depend on the order of videos.
     rng = np.random.default_rng([settings.seed, *video_id.encode()])
     return FeatureTrack(
         video_id, spans[chosen], {"saliency": saliency_maps(figure[chosen], settings, rng)}

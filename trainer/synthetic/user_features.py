@@ -114,6 +114,7 @@ def _write_variant(
         "weights": settings.mark,
     }
     scenes = {viewing.video_id: viewing.scenes for _, viewing in plan.all_viewings()}
+    # Lost videos are the same in all variants, as on the web.
     removed = failure_status("removed", settings.mark)
     write_variant(
         layout,

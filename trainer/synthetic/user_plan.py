@@ -194,6 +194,8 @@ class Plan:
 def _random_taste(rng: np.random.Generator, settings: SyntheticUserSettings) -> dict[Kind, float]:
     """Orthogonal kinds, with the shares of the user's own marks."""
     count = int(rng.integers(settings.fewest_tastes, settings.most_tastes + 1))
+    # Directions are drawn for each user: of a few fixed kinds, a network would learn which
+    # there are, and not how to compare with a history.
     axes, _ = np.linalg.qr(rng.normal(size=(TASTE_DIMENSIONS, count)))
     kinds = [_kind(axis) for axis in axes.T]
     return dict(zip(kinds, SHARES[count], strict=True))
@@ -229,6 +231,7 @@ def _random_parts(
     scale = min(1.0, 0.7 * duration / sum(marked))
     rest = duration - scale * sum(marked)
     n_others = max(1, round(rest / SCENE_SECONDS))
+    # Lengths vary, but no scene is very short.
     others = rest * rng.dirichlet(np.full(n_others, 4.0))
     parts = []
     for seconds, length in zip(marked, gif_lengths, strict=True):
@@ -257,6 +260,7 @@ def _random_other_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) ->
     """A kind that the user does not like: a decoy, or one far from everything liked."""
     if rng.random() < DECOY_SHARE:
         return _random_decoy(rng, list(taste))
+    # The common kinds have other dimensions, so they are at a right angle to any direction here.
     liked = np.array(list(taste))[:, :TASTE_DIMENSIONS]
     while True:
         direction = rng.normal(size=TASTE_DIMENSIONS)

@@ -30,6 +30,7 @@ def read_source(
             or is larger than `max_bytes`.
         SystemicFault: the network or the server fails for now.
     """
+    # Without "://" it is a path, even one with a colon.
     scheme = urllib.parse.urlsplit(path_or_url).scheme if "://" in path_or_url else ""
     if scheme in ("http", "https"):
         content = _download(path_or_url, max_bytes, timeout_seconds)
@@ -38,6 +39,7 @@ def read_source(
             (f"annotations come from a path or an http(s) address, got {path_or_url!r}",)
         )
     else:
+        # One byte more than allowed is enough to see that a file is too large.
         content = _read_file(Path(path_or_url), max_bytes + 1)
     if len(content) > max_bytes:
         raise SettingsError((_too_large(path_or_url, max_bytes),))
@@ -60,6 +62,7 @@ def _download(url: str, max_bytes: int, timeout_seconds: float) -> bytes:
     except TooLarge as error:
         raise SettingsError((_too_large(url, max_bytes),)) from error
     except urllib.error.HTTPError as error:
+        # An HTTPError holds the open connection.
         error.close()
         answer = f"{url} answers {error.code} {error.reason}"
         # Too many requests, or a fault of the server: the same address may work later.

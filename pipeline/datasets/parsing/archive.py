@@ -31,6 +31,7 @@ def zip_folder(folder: Path, pattern: str) -> bytes:
     """
     try:
         names = sorted(list_matching_files(folder, pattern))
+        # The limit is checked before any file is read into memory.
         total = sum((folder / name).stat().st_size for name in names)
         if total > MAX_BYTES:
             raise SettingsError(
@@ -76,6 +77,7 @@ def list_matching_files(folder: Path, pattern: str) -> list[str]:
 def zip_files(files: Iterable[tuple[str, bytes]]) -> bytes:
     """These files as a ZIP; the same files in the same order give the same bytes."""
     packed = io.BytesIO()
+    # Not compressed, because another version of zlib may give other bytes.
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files:
             archive.writestr(zipfile.ZipInfo(name, _FIRST_DAY), content)
@@ -122,6 +124,7 @@ def _relative_paths(archive: zipfile.ZipFile, wanted: re.Pattern[str]) -> dict[s
             names.append(info.filename)
     has_folder = not any(map(wanted.fullmatch, names))
     folder = _common_folder(names) if has_folder else ""
+    # GitHub, for one, puts everything into `<repository>-<branch>/`.
     return {name.removeprefix(folder): name for name in names}
 
 

@@ -106,12 +106,14 @@ class DatasetBuilder:
         last_frames: dict[str, int] = {}
         self.always_list("id_starts_with_dash", "without_annotation")
         for video in self.videos:
+            # Such an ID looks like an option on a command line.
             if video.video_id.startswith("-"):
                 self.oddities["id_starts_with_dash"].append(video.video_id)
             if video.video_id not in annotated:
                 self.oddities["without_annotation"].append(video.video_id)
             if video.frames_most is not None:
                 last_frames[video.video_id] = video.frames_most
+        # Datasets in seconds have no `frames_most`, so nothing is too late there.
         too_late = {
             row.video_id
             for row in self.annotations
@@ -149,6 +151,7 @@ def parse_matlab(content: bytes, what: str) -> Mapping[str, Any]:
         path.write_bytes(content)
         try:
             with warnings.catch_warnings():
+                # It warns about variables that it cannot read; the readers check for missing fields.
                 warnings.simplefilter("ignore")
                 variables: Mapping[str, Any] = pymatreader.read_mat(path)
         # A damaged file can raise anything: zlib.error, KeyError, OSError, TypeError ...

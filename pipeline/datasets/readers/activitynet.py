@@ -76,6 +76,7 @@ def _listed_ids(content: bytes, builder: DatasetBuilder) -> Iterator[str]:
     """Video IDs of a list of file names, `v_<id>.mp4` each."""
     lines = content.decode("utf-8", "replace").split()
     for line in dict.fromkeys(lines):
+        # A name may have no ending.
         stem = line.rpartition(".")[0] or line
         if stem.startswith("v_"):
             yield stem.removeprefix("v_")
@@ -99,6 +100,7 @@ def _read_video(
         builder.oddities["dropped:no_category"].append(video_id)
         return
     _list_overruns(marks, duration, builder)
+    # A video with marks of several categories is evaluated in each of them.
     domains = sorted({mark.annotator.partition("/")[0] for mark in marks})
     if len(domains) > 1:
         builder.oddities["several_categories"].append(f"{video_id} {' '.join(domains)}")

@@ -49,7 +49,7 @@ def read_phd2(
         shard_count = default_shard_count(len(durations))
     catalog = Catalog(
         name=name,
-        # Where rows disagree about a duration, the longest keeps every GIF inside the video.
+        # Where rows disagree about a duration, the longest cuts off the fewest GIFs.
         videos=tuple(
             Video(video_id, max(claims, default=None)) for video_id, claims in durations.items()
         ),
@@ -96,6 +96,7 @@ def _read_tables(sources: Mapping[str, Path | bytes]) -> list[SplitTable]:
     for split in SPLITS:
         if split not in sources:
             continue
+        # The order of `SPLITS` decides which of two tables keeps a user.
         table = read_table(split, sources[split]).without_users(earlier_users)
         earlier_users.update(gif.user_id for gif in table.gifs)
         tables.append(table)

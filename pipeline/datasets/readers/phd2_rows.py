@@ -151,18 +151,23 @@ def _column_names(split: str, header: str) -> list[str]:
 
 
 def _lines(split: str, source: Path | bytes) -> list[str]:
-    try:
-        content = source if isinstance(source, bytes) else source.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise SettingsError((f"the {split} table of PHD2 cannot be read: {error}",)) from error
-    except UnicodeDecodeError as error:
-        raise SettingsError((f"the {split} table of PHD2 is not UTF-8 text: {error}",)) from error
+    text = _read_text(split, source)
     # Not splitlines(): it also cuts at characters that may stand inside a user's id.
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line]
     if not lines:
         raise SettingsError((f"the {split} table of PHD2 is empty",))
     return lines
+
+
+def _read_text(split: str, source: Path | bytes) -> str:
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        # Spreadsheets put a byte order mark in front.
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise SettingsError((f"the {split} table of PHD2 cannot be read: {error}",)) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError((f"the {split} table of PHD2 is not UTF-8 text: {error}",)) from error
 
 
 def _split_cells(line: str) -> list[str]:
@@ -188,6 +193,7 @@ def _gif(split: str, row: str, cells: list[str]) -> Gif:
     _require(role.strip().lower() in ROLES, "bad_role", role)
     start, length, claimed = _seconds(start_text), _seconds(length_text), _seconds(claimed_text)
     end = start + length
+    # A sum of two numbers is not finite if one of them is not, or if it overflows.
     _require(math.isfinite(end) and start >= 0, "bad_times", f"{start_text},{length_text}")
     _require(start < end, "empty_interval", f"{start_text},{length_text}")
     return Gif(
@@ -197,6 +203,7 @@ def _gif(split: str, row: str, cells: list[str]) -> Gif:
         user_id=user_id,
         start=start,
         end=end,
+        # -1 stands for an unknown duration; 0 and infinity cannot be one either.
         claimed_duration=claimed if 0 < claimed < math.inf else None,
         says_unknown=claimed == -1,
         is_target=ROLES[role.strip().lower()],

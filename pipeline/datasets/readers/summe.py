@@ -60,6 +60,7 @@ def read_summe(
 def _read_video(published: str, table: Mapping[str, Any], builder: DatasetBuilder) -> None:
     video_id = published.replace(" ", "_")
     n_frames = int(table["nFrames"])
+    # `(frames, people)`
     scores = np.asarray(table["user_score"], dtype=np.float64)
     is_table = scores.ndim == 2 and np.isfinite(scores).all()
     if not is_table or n_frames < 1:

@@ -61,6 +61,7 @@ def read_tvsum(
             builder.oddities["scores_and_nframes_differ"].append(
                 f"{video_id} {len(scores)} {nframes}"
             )
+        # The frame rate follows from number of frames and length: the file does not state it.
         frames_per_shot = SHOT_SECONDS * nframes / length
         edges = shot_edges(scores, frames_per_shot)
         if not _on_the_grid(scores, frames_per_shot):

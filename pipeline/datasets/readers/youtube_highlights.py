@@ -128,6 +128,7 @@ class _DomainReader:
         video_ids = sorted(listed | unlisted)
         self.builder.groups += [Group("domain", self.domain, video_id) for video_id in video_ids]
         self.builder.groups += _set_learning_groups(sorted(listed))
+        # A video of two domains is read with the first one, and evaluated in both.
         known = {video.video_id for video in self.builder.videos}
         for video_id in video_ids:
             if video_id in known:
@@ -145,6 +146,7 @@ class _DomainReader:
         path = f"{self.domain}/{grouping}.json"
         video_ids: set[str] = set()
         for ids, list_name in _parse_lists(self.files.get(path, b"[]"), path):
+            # JSON may hold an ID of digits as a number.
             for video_id in dict.fromkeys(map(str, ids)):
                 if not self._check_id(video_id, path):
                     continue
