@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.cli import bench, doctor, forecast, golden, rebase, status, verify, weights
-from pipeline.cli.exit_codes import UNFIT, WRONG_USE
+from pipeline.cli.exit_codes import FAILURE, WRONG_USE
 from storage.base.errors import HighlightsError, SettingsError
 from storage.commands import run_and_exit
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USE
     except HighlightsError as error:
         print(error, file=sys.stderr)
-        return UNFIT
+        return FAILURE
     return code
 
 

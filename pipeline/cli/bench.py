@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.extractors.registry import EXTRACTORS
-from pipeline.cli.exit_codes import FIT, UNFIT
+from pipeline.cli.exit_codes import FAILURE, SUCCESS
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.diagnostics.bench_decoding import (
     BackendFailed,
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     _check_options(backends, extractors, options.videos, options.rounds)
     speeds = _measure_backends(backends, options.videos, options.rounds)
     if not speeds:
-        return UNFIT
+        return FAILURE
     # Imports torch, which takes seconds.
     from pipeline.diagnostics.bench_networks import measure_networks
 
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     networks = measure_networks(extractors, options.device, fps, options.rounds, _say)
     for line in advice(speeds, networks.video_seconds_per_second, networks.settings):
         _say(line)
-    return FIT
+    return SUCCESS
 
 
 def _check_options(

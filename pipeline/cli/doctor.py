@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from pipeline.cli.arguments import local_folder
-from pipeline.cli.exit_codes import FIT, UNFIT
+from pipeline.cli.exit_codes import FAILURE, SUCCESS
 from pipeline.diagnostics.doctor import Level, examine_machine
 from pipeline.download.access.source import YOUTUBE, SourceSettings
 from storage.base.errors import SettingsError
@@ -18,11 +18,11 @@ def _doctor(options: argparse.Namespace) -> int:
     faults = source.faults()
     if faults:
         raise SettingsError(tuple(faults))
-    exit_code = FIT
+    exit_code = SUCCESS
     for check in examine_machine(source, options.data_root, date.today()):
         print(check, flush=True)
         if check.level is Level.FAIL:
-            exit_code = UNFIT
+            exit_code = FAILURE
     return exit_code
 
 

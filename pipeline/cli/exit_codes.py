@@ -1,8 +1,8 @@
 """Exit codes of `python -m pipeline`."""
 
-FIT = 0
+SUCCESS = 0
 """Success, possibly with warnings."""
-UNFIT = 1
+FAILURE = 1
 """Something would stop or spoil a run, or differs."""
 WRONG_USE = 2
 """The command line or a setting is wrong."""

@@ -208,6 +208,7 @@ def _interval(estimate: Estimate) -> str:
     low, high = estimate.interval
     if low == high:
         return "measured, nothing is left open" if estimate.value else "nothing in what was built"
+    # Ends of different magnitude have different numbers of digits: 1.00 and 1.000 are equal.
     if _number(low).rstrip("0.") != _number(high).rstrip("0."):
         return f"{_number(low)} to {_number(high)}"
     for extra in range(MAX_EXTRA_DIGITS):

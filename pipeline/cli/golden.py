@@ -11,7 +11,7 @@ import argparse
 from models.extractors.golden.golden_outputs import write_golden_file
 from models.extractors.registry import EXTRACTORS
 from models.registry import PluginError
-from pipeline.cli.exit_codes import FIT
+from pipeline.cli.exit_codes import SUCCESS
 from storage.base.errors import SettingsError
 
 
@@ -31,4 +31,4 @@ def _golden(options: argparse.Namespace) -> int:
         except (KeyError, PluginError, ValueError) as error:
             raise SettingsError((str(error.args[0]),)) from error
         print(path)
-    return FIT
+    return SUCCESS

@@ -133,6 +133,7 @@ def _file_of(
     return None
 
 
+# A video has rows in several variants.
 @cache
 def container_start(path: Path) -> Fraction:
     """When the container starts on its streams' clocks; 0 where FFmpeg cannot tell, as in rows.

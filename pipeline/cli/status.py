@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.cli.arguments import local_folder
-from pipeline.cli.exit_codes import FIT
+from pipeline.cli.exit_codes import SUCCESS
 from pipeline.diagnostics.status import catalog_progress, format_progress, prometheus_text
 from storage.files.atomic_write import publish
 
@@ -18,7 +18,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--prometheus",
         type=Path,
         metavar="FILE",
-        help="also write metrics for node_exporter's textfile collector; the file is replaced whole",
+        help="also write metrics for node_exporter's textfile collector; "
+        "the file is replaced whole",
     )
     parser.set_defaults(run=_status)
 
@@ -28,4 +29,4 @@ def _status(options: argparse.Namespace) -> int:
     if options.prometheus is not None:
         publish(options.prometheus.absolute(), prometheus_text(progress).encode(), replace=True)
     print("\n".join(format_progress(progress)))
-    return FIT
+    return SUCCESS

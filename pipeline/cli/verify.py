@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli.arguments import local_folder
-from pipeline.cli.exit_codes import FIT, UNFIT
+from pipeline.cli.exit_codes import FAILURE, SUCCESS
 from storage.base.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _verify(options: argparse.Namespace) -> int:
     if note:
         print(note)
     print("\n  not compared: ".join([result.summary(), *map(str, result.skipped)]))
-    return FIT if result.is_verified else UNFIT
+    return SUCCESS if result.is_verified else FAILURE
 
 
 def _compare_with_file(reader: VariantReader, options: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def _compare_with_file(reader: VariantReader, options: argparse.Namespace) -> in
         problem = f"nothing in {options.against} is named after a video of {reader.name}"
         raise SettingsError((f"{problem}; see --video",))
     _print_comparisons(comparisons)
-    return UNFIT if any(one.differing for one in comparisons) else FIT
+    return FAILURE if any(one.differing for one in comparisons) else SUCCESS
 
 
 def _print_comparisons(comparisons: Sequence[Comparison]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
 from pipeline.cli.arguments import local_folder
-from pipeline.cli.exit_codes import FIT, UNFIT
+from pipeline.cli.exit_codes import FAILURE, SUCCESS
 from pipeline.weights.weights_folder import WeightsFolder, describe_weights, files_to_import
 from storage.base.errors import IntegrityError, SettingsError
 
@@ -20,7 +20,7 @@ NAME_HELP = "as `weights list` has it"
 
 def _list_weights(options: argparse.Namespace) -> int:
     print("\n".join(describe_weights(WeightsFolder(options.weights_root))))
-    return FIT
+    return SUCCESS
 
 
 def _fetch_weights(options: argparse.Namespace) -> int:
@@ -31,18 +31,18 @@ def _fetch_weights(options: argparse.Namespace) -> int:
         options.name, _DownloadProgress(), options.origin
     )
     print(f"{options.name} is at {file}")
-    return FIT
+    return SUCCESS
 
 
 def _import_weights(options: argparse.Namespace) -> int:
-    folder, code = WeightsFolder(options.weights_root), FIT
+    folder, code = WeightsFolder(options.weights_root), SUCCESS
     for name, path in files_to_import(options.file, options.name):
         _require_acceptance(PUBLISHED_WEIGHTS[name], accepted=options.accept_licence)
         try:
             print(f"{name} is at {folder.add_file(name, path, 'imported')}")
         except IntegrityError as error:  # other files of a folder may be right
             print(error, file=sys.stderr)
-            code = UNFIT
+            code = FAILURE
     return code
 
 
@@ -53,7 +53,7 @@ def _forget_weights(options: argparse.Namespace) -> int:
         f"{options.name} is not pinned any more; {file} is not used until it or another file is "
         "imported or fetched"
     )
-    return FIT
+    return SUCCESS
 
 
 def _check_name(name: str) -> None:
@@ -67,6 +67,7 @@ def _require_acceptance(weights: PublishedWeights, *, accepted: bool) -> None:
     print(f"{weights.name}: {weights.licence}\ncite: {weights.citation}", flush=True)
     if accepted or not weights.asks_first:
         return
+    # In a batch job, nobody could answer.
     if sys.stdin.isatty():
         answer = input("Do you accept this licence? [yes/no] ")
         if answer.strip().lower() == "yes":

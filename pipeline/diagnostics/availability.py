@@ -52,6 +52,7 @@ def availability_by_split(
     Raises ValueError unless every id has a status.
     """
     all_ids = set(text_column(catalog.videos, "video_id"))
+    # Without them the dataset would look more complete than it is.
     without_status = sorted(all_ids - statuses.keys())
     if without_status:
         raise ValueError(

@@ -80,6 +80,7 @@ def make_benchmark(
 ) -> NetworkBenchmark:
     """A benchmark of the extractor with these settings, and defaults for all others."""
     values = spec.settings_type(**settings)
+    # Speed does not depend on the values of the weights.
     weights = "random:0" if spec.needs_weights else ""
     return NetworkBenchmark(values, spec.build(values, weights, device), windows)
 

@@ -139,7 +139,8 @@ def format_progress(progress: CatalogProgress) -> Iterator[str]:
         yield f"  {variant.name:<26} {', '.join(counts)}, {variant.remaining:,} not started"
     if not progress.variants:
         yield "  no variant has been started"
-    yield f"rate: {progress.videos_per_hour:.0f} videos within the last hour; {_time_left(progress)}"
+    rate = f"{progress.videos_per_hour:.0f} videos within the last hour"
+    yield f"rate: {rate}; {_time_left(progress)}"
     free, total = progress.free_bytes / 1e9, progress.disk_bytes / 1e9
     yield f"disk: {free:,.1f} of {total:,.1f} GB free"
     for shard, holder in sorted(progress.held.items()):

@@ -105,6 +105,7 @@ def process_shard(
     # More decoders than videos would only start idle threads.
     decoders = (decoder, *more_decoders)[: max(1, len(undecoded))]
     has_networks = any(one.variant.spec.needs_weights for one in jobs)
+    # Every further decoder needs one more file in advance.
     media = prefetch_media(
         _timed_fetch(fetch, times),
         undecoded,

@@ -47,6 +47,7 @@ class ShardJob:
 
     def missing_from(self, statuses: Mapping[str, VideoStatus]) -> tuple[str, ...]:
         """As `missing`, with statuses that were read already."""
+        # A failure is final until a user requests a retry.
         retries = {i for i, status in statuses.items() if status.reason == "requested"}
         finished = statuses.keys() - retries
         return tuple(video_id for video_id in self.video_ids if video_id not in finished)

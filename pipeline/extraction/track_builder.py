@@ -73,6 +73,7 @@ class TrackBuilder:
         Raises VideoError: `too_short`, `misaligned` or `no_segment` if there is no row,
         `non_finite` if a row contains NaN or an infinity.
         """
+        # The last batch may be smaller than the others.
         if self._waiting:
             self._flush()
         if not self._spans:

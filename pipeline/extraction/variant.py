@@ -49,7 +49,10 @@ class Variant:
             raise ValueError("; ".join(refused))
 
     def of_catalog(self, segments: Callable[[], SegmentTable]) -> Variant:
-        """This variant with the catalog's annotated segments, if its rows are segments."""
+        """This variant with the catalog's annotated segments, if its rows are segments.
+
+        `segments` reads them, and is called only in that case.
+        """
         if not self._is_segmented:
             return self
         return dataclasses.replace(self, segments=segments())

@@ -23,8 +23,9 @@ ProcessItems = Callable[[Iterator[T], Decoder], None]
 
 
 CORES_PER_VIDEO = 4
-"""If networks compute on a CPU. Decoding needs about as much of it as the lightest network; all
-other networks need far more.
+"""If networks compute on a CPU.
+
+Decoding needs about as much of it as the lightest network, and all others need far more.
 """
 
 

@@ -141,6 +141,7 @@ def align_segments(
 
 
 def _picture_count(pictures: PictureTimes) -> int:
+    # Annotations number the pictures of the whole video, including those that were cut off.
     return max(len(pictures.times_seconds), pictures.declared or 0)
 
 

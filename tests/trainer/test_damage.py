@@ -12,7 +12,15 @@ import pytest
 from trainer.__main__ import main
 from trainer.synthetic.user_features import SyntheticUserSettings, synthesize_users
 
-FIT = ["fit", "phd_ca", "--small", "--set", "training.epochs=1", "--set", "data.holdout_users=4"]
+SUCCESS = [
+    "fit",
+    "phd_ca",
+    "--small",
+    "--set",
+    "training.epochs=1",
+    "--set",
+    "data.holdout_users=4",
+]
 
 
 @pytest.fixture
@@ -62,7 +70,7 @@ def test_a_training_on_a_damaged_store_ends_with_exit_code_5(
     folder: Path, damage: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = damage(folder)
-    assert main([*FIT[:2], str(folder), *FIT[2:]]) == 5
+    assert main([*SUCCESS[:2], str(folder), *SUCCESS[2:]]) == 5
     assert str(path) in capsys.readouterr().err
     assert not list(folder.glob("runs/*/model.safetensors"))
 
@@ -70,7 +78,7 @@ def test_a_training_on_a_damaged_store_ends_with_exit_code_5(
 def test_a_damaged_checkpoint_scores_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*FIT[:2], str(folder), *FIT[2:]]) == 0
+    assert main([*SUCCESS[:2], str(folder), *SUCCESS[2:]]) == 0
     model = Path(capsys.readouterr().out.split()[-1])
     flip(model, model.stat().st_size // 2)
     assert main(["score", str(model), str(folder)]) == 5

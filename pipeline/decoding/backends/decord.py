@@ -42,6 +42,7 @@ class _Reader(WholeFileReader):
         _check_pictures(path, probed)
         decord, decord_error = load()
         try:
+            # One thread, as several workers decode in parallel.
             frames = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
         except decord_error as error:
             raise ReaderFailed("decord cannot open it") from error

@@ -32,6 +32,7 @@ class _Reader(WholeFileReader):
     def __init__(self, path: Path, probed: Probe) -> None:
         decoder = load_decoder()
         try:
+            # One thread, as several workers decode in parallel.
             frames = decoder(
                 str(path.absolute()),
                 stream_index=probed.stream_index,

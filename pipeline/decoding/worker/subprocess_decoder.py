@@ -125,6 +125,7 @@ class SubprocessDecoder:
 
     def _ready_worker(self) -> DecoderProcess:
         if self._worker is not None:
+            # Libraries may leak memory with every video.
             is_old = self._videos >= self._recycle_after_videos
             if is_old or not self._worker.alive:
                 self.close()

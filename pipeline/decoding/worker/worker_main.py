@@ -209,6 +209,7 @@ class Server:
         gathered = messages.message("events", {"events": self._unsent}) if self._unsent else b""
         self._unsent.clear()
         self._unsent_frames = 0
+        # One write for both: each costs the parent a system call, too.
         messages.write(self._answers_fd, gathered + then)
         self._sent_at = time.monotonic()
 
@@ -249,6 +250,7 @@ def main() -> None:
     tempfile.tempdir = "/"
     try:
         Server(sys.stdin.fileno(), answers_fd, ring_fd).run(layers)
+    # Not a crash: the parent reports a video that needs too much memory.
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)
 

@@ -40,6 +40,7 @@ MIN_SLOTS = 2
 FREED_SHARE = 4
 """Frames are freed once this fraction of the memory is read: each message costs both sides time."""
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
+# One thread per worker: several of them run in parallel.
 _LIMITED = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -120,7 +121,7 @@ class DecoderProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it takes requests: it runs, and was not started before this process was forked."""
+        """Whether it takes requests: it runs, and was not started before a fork."""
         return self in _LIVE and self._process.poll() is None
 
     def _first_answer(self) -> messages.Message:
@@ -301,6 +302,7 @@ def _start(ring_fd: int, max_memory_bytes: int) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # Polling a pipe does not see what is in a buffer.
             bufsize=0,
             cwd=PROJECT_ROOT,
             env={**environment, **_LIMITED},

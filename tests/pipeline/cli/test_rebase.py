@@ -1,6 +1,4 @@
-"""Features of format version 1 come over: clocks that began at 0 keep their rows, all others are
-built again.
-"""
+"""Rebase: videos whose clock began at 0 keep their rows, all others are built again."""
 
 from __future__ import annotations
 
@@ -77,8 +75,8 @@ def test_without_the_files_the_first_picture_decides(
     assert main(["rebase", str(folder)]) == 0
     told = capsys.readouterr().out
     assert (
-        "frames-c6e2b5b7062c shard 1: 1 videos keep their rows, 1 of them by their first picture alone"
-        in told
+        "frames-c6e2b5b7062c shard 1: 1 videos keep their rows, "
+        "1 of them by their first picture alone" in told
     )
     store = FeatureStore(folder)
     assert store["frames"].ids == ("-dashfirst0", "mp4begins00")

@@ -73,9 +73,7 @@ def test_who_brings_more_than_the_backlog_waits(executor: RowExecutor) -> None:
 
 
 class Slow(Tiny):
-    """Takes long for early rows, so that later ones are done first; may fail, and counts what it
-    computed.
-    """
+    """Is slow on early rows, so that later ones end first; may fail, and counts its calls."""
 
     def __init__(self, fails_at: int = -1) -> None:
         super().__init__(1.0)

@@ -1,6 +1,4 @@
-"""Batches for a device, on a CPU that stands in for it: videos mixed, rows in order, memory that
-runs out, errors.
-"""
+"""GPU batches, with a CPU as the device: several videos, row order, lack of memory, errors."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from storage.base.errors import SystemicFault
 
 
 class Device:
-    """An extractor on a device that holds so many windows at a time; answers each window's first
-    number, doubled.
-    """
+    """An extractor whose device holds a limited number of windows; doubles their first number."""
 
     def __init__(self, holds: int = 1_000, error: type[Exception] = torch.OutOfMemoryError) -> None:
         self.holds, self.error = holds, error

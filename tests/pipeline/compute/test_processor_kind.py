@@ -1,6 +1,4 @@
-"""A kind of processor is told alike on machines of a kind and unlike on others, and stays in what
-was made there.
-"""
+"""The kind of a processor: equal on equal machines, different on others, kept in the store."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Three backends, one truth: ffmpeg's pictures at ffmpeg's times, on odd files and on damaged ones,
-losses told.
-"""
+"""All backends return ffmpeg's pictures at ffmpeg's times, and report losses of damaged files."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ NOT_DECORD = NOT_TORCHCODEC | {
     *("narrow", "10 bit h264", "hevc 10 bit", "av1", "theora", "no duration", "lossless rgb"),
 }
 SALVAGED = {"pyav": set[str](), "torchcodec": NOT_TORCHCODEC, "decord": NOT_DECORD}
-"""Backend → the cases that it must leave to PyAV; measured, and what `docs/explanation/decoding.md` shows."""
+"""Backend → the cases that it must leave to PyAV, as `docs/explanation/decoding.md` shows."""
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +258,10 @@ def test_a_reader_is_dropped_at_its_first_difference(
 def test_a_file_that_fits_two_demuxers_is_not_for_libraries_that_guess(tmp_path: Path) -> None:
     # An mp4 with a leading `free` box that says it is a DASH manifest: FFmpeg's own guess is DASH.
     whole = coded_video(tmp_path / "v.mp4", 5).read_bytes()
-    manifest = b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011">'
+    manifest = (
+        b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" '
+        b'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011">'
+    )
     both = tmp_path / "both.mp4"
     both.write_bytes((8 + len(manifest)).to_bytes(4, "big") + b"free" + manifest + whole)
     for backend in ON_PROCESSORS:

@@ -1,6 +1,4 @@
-"""The seam: both decoders tell the same events; a child that hangs, dies, or loses its parent costs
-one video.
-"""
+"""Both decoders yield the same events; a worker that hangs or dies costs one video."""
 
 from __future__ import annotations
 
@@ -162,9 +160,7 @@ OUTSIDE = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal
 def disturbed(
     decoder: SubprocessDecoder, video: Path, number: signal.Signals, times: int
 ) -> list[object]:
-    """Events of a video whose child is sent a signal at the first event, and so is each of its
-    followers.
-    """
+    """Events of a video whose worker gets a signal at its first event, as do all that follow it."""
     events: list[object] = []
     hit: list[int | None] = []
     for event in decoder.decode("v", video, ALL):
@@ -219,9 +215,7 @@ def test_what_happens_to_the_second_child_too_is_told(
 
 
 def test_waiting_for_a_turn_is_no_hang(video: Path) -> None:
-    """What a busy machine does to a child, at its worst: it does not run for longer than it may
-    decode in all.
-    """
+    """On a busy machine a worker may not run for longer than it may decode in all."""
     limits = DecodeLimits(stall_seconds=60, max_wait_seconds=2.5, max_wait_ratio=1e-9)
     with SubprocessDecoder("pyav", limits) as decoder:
         events = decoder.decode("v", video, ALL)
@@ -302,9 +296,7 @@ def open_files() -> list[Path]:
 
 
 def shared_bytes() -> int:
-    """Bytes of nameless shared memory this process has open; a mapping opens its file a second
-    time.
-    """
+    """Bytes of nameless shared memory that this process has open; a mapping counts twice."""
     links = [
         link
         for link in open_files()

@@ -1,6 +1,4 @@
-"""The same film is covered alike in every container, and a clock that is too coarse for a film's
-frames costs none.
-"""
+"""Gaps are the same in every container, and a coarse clock loses no frame."""
 
 from __future__ import annotations
 
@@ -71,9 +69,7 @@ def test_the_same_film_is_covered_alike_in_every_container(
 def test_frames_that_share_a_time_stamp_are_all_there_at_sensible_times(
     container: str, rate: int, tmp_path: Path
 ) -> None:
-    """Matroska, WebM and FLV tick in milliseconds: of 1,200 frames a second every sixth shares its
-    stamp.
-    """
+    """Matroska, WebM and FLV tick in milliseconds: at 1,200 frames/s a sixth share a time."""
     path = tmp_path / f"fast.{container}"
     ffmpeg(
         "-f",

@@ -1,6 +1,4 @@
-"""Fifty odd and hostile videos through one real child: each ends in its declared state, with its
-declared rows.
-"""
+"""Fifty odd and malicious videos through a real worker: each ends with its expected status."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Frames and times against formulas, against ffprobe's, and bit for bit against the ffmpeg
-program.
-"""
+"""Frames and times: by formula, as ffprobe lists them, and bit for bit as ffmpeg writes them."""
 
 from __future__ import annotations
 

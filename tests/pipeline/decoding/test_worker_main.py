@@ -1,6 +1,4 @@
-"""The child as a program of its own: light, quiet on stdout, bounded in memory, and never without a
-parent.
-"""
+"""The worker as a program: light, quiet on stdout, bounded in memory, ends with its parent."""
 
 from __future__ import annotations
 

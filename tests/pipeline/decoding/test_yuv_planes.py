@@ -1,6 +1,4 @@
-"""Frames handed over as planes, through a real child: those who asked get them, others RGB, and
-rows are the same.
-"""
+"""Frames as YUV planes through a real worker: only on request, and with the same rows."""
 
 from __future__ import annotations
 

@@ -30,9 +30,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found(per_core_second: float) -> BackendSpeed:
-    """A backend whose one decoder gives 10 seconds of film in a second for every 250 frames per
-    core-second.
-    """
+    """A backend with 10 seconds of video per second for every 250 frames per core-second."""
     return BackendSpeed(per_core_second, 1.0, 60.0, {1: per_core_second}, frames_per_second=25.0)
 
 
@@ -70,9 +68,7 @@ def test_what_counts_is_many_at_once_by_the_clock() -> None:
 
 
 def test_who_waits_for_whom_follows_from_both_rates() -> None:
-    """A decoder gives 40 seconds of film a second; networks that take 200 and 300, in turn, take
-    120.
-    """
+    """A decoder gives 40 seconds of video per second; networks of 200 and 300 together take 120."""
     told = "\n".join(
         advice(
             {"pyav": found(1000)}, {"c3d": 200.0, "yolov5": 300.0}, {"c3d": ["# precision = bf16"]}

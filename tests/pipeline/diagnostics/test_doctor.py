@@ -1,6 +1,4 @@
-"""Each check on a machine that has the fault and on one that has not; and the command a person
-types.
-"""
+"""Each check on a machine with the fault and on one without; and the command itself."""
 
 from __future__ import annotations
 

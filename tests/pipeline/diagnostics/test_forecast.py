@@ -161,9 +161,7 @@ def test_the_latest_ledger_of_a_video_counts(layout: Layout) -> None:
 
 
 def test_building_is_the_clock_without_waiting_for_files(layout: Layout) -> None:
-    """Two threads led for 120 s in 60 s of the clock, and waited for files for a quarter of
-    that.
-    """
+    """Two threads ran 120 s within 60 s of elapsed time, a quarter of it waiting for files."""
     pilot = find_pilot(layout, catalog_in(layout))
     assert pilot.spent[BUILDING].tolist() == pytest.approx([45 * 10 / 40, 45 * 30 / 40])
 
@@ -214,9 +212,7 @@ def test_wrong_options_are_refused(layout: Layout, wrong: list[str]) -> None:
 
 
 def test_no_interval_is_a_point() -> None:
-    """Of a finished catalog nothing is open, and it is said; ends that lie close are told apart by
-    more digits.
-    """
+    """A finished catalog has no uncertainty; narrow intervals are printed with more digits."""
     pilot, whole = Planted(3).pilot()
     more = dict.fromkeys(("download", BUILDING, "media_bytes"), pilot.spent["decode"])
     pilot = replace(pilot, spent={**pilot.spent, **more})

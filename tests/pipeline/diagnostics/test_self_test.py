@@ -1,6 +1,4 @@
-"""An environment proves itself once, says what differs when it cannot, and proves itself anew when
-it changed.
-"""
+"""An environment is tested once, reports what differs, and is tested again after a change."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Rows of segments, made with a file that settings name, are made anew from settings.json, catalog
-and media.
-"""
+"""Rows of segments are recomputed from settings.json, a file it names, catalog and media."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The five real extractors over one store: three that come later touch no file, and each run
-decodes a video once.
-"""
+"""Five real extractors over one store: three are added later, and each run decodes once."""
 
 from __future__ import annotations
 
@@ -57,9 +55,7 @@ def variant(name: str, settings: object) -> Variant:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Frames that came out of the real decoder, by file: decoding a file twice counts every frame
-    twice.
-    """
+    """Counts frames of the real decoder by file: decoding a file twice counts each twice."""
     counts: Counter[str] = Counter()
 
     def counted(path: Path, probed: Probe, tally: Tally) -> Iterator[DecodedFrame]:

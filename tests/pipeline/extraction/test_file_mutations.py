@@ -1,6 +1,4 @@
-"""A real video damaged at 200 seeded places in each of seven containers; a few of each in every run
-of the tests.
-"""
+"""A real video, damaged at 200 seeded places in each of seven containers; a sample per run."""
 
 from __future__ import annotations
 

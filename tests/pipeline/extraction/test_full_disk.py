@@ -1,6 +1,4 @@
-"""A small real disk that runs full at every stage: the run says so, nothing is half there, and the
-next one goes on.
-"""
+"""A small disk that fills up at every stage: reported, nothing half written, and resumable."""
 
 from __future__ import annotations
 

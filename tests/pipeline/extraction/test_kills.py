@@ -1,6 +1,4 @@
-"""SIGKILL at random moments of the real store and process code: nothing corrupt, nothing short,
-nothing lost.
-"""
+"""SIGKILL at random moments of a real build: nothing is corrupt, incomplete or lost."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A three-hour video through the real shard code: memory does not grow with length, in us or in the
-decode child.
-"""
+"""A video of three hours: memory does not grow with length, in this process or the worker."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""One shard, start to end, with small networks: every id gets its verdict, nothing is done twice,
-nothing is lost.
-"""
+"""A whole shard with small networks: every id gets a status, nothing is repeated or lost."""
 
 from __future__ import annotations
 
@@ -245,9 +243,7 @@ def test_the_order_of_the_job_does_not_matter(tmp_path: Path, folder: Folder) ->
 
 
 def test_what_is_settled_is_let_go_before_libraries_look_for_leaks() -> None:
-    """torchvision brings one that tells of hundreds, on the screen, of a run that left it all
-    frozen.
-    """
+    """torchvision's bindings report hundreds of leaks at exit if objects are left frozen."""
     code = (
         "import gc, torchvision;"
         "from pipeline.extraction.process_shard import freeze_startup_objects;"

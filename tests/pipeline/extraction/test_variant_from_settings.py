@@ -1,6 +1,4 @@
-"""What a checkpoint keeps of its features leads back to the extractor that makes them, or to why
-not.
-"""
+"""The settings stored in a checkpoint lead back to the extractor, or to the reason why not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Several videos in hand at once: the same store as one after the other, one verdict a bad video,
-errors end all.
-"""
+"""Videos in parallel: the same store as one by one, one status a bad video, errors end all."""
 
 from __future__ import annotations
 
@@ -142,9 +140,7 @@ def test_as_many_videos_are_in_hand_as_there_are_decoders(videos: Path, tmp_path
 
 
 class Failing(InlineDecoder):
-    """The machine breaks in the middle of one video, while the others never come to an end by
-    themselves.
-    """
+    """The machine fails in the middle of one video, while the others would never end."""
 
     stopped = 0
 

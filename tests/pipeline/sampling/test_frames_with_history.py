@@ -1,6 +1,4 @@
-"""Windows that look back, from the file to the row: the right pictures in order, and none kept
-longer than needed.
-"""
+"""Clips of earlier frames, from file to row: right frames in order, none kept too long."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Annotation time to stream time: tables of pictures and segments, and where they must lie; numbers
-stand beside.
-"""
+"""Annotation time to stream time: tables of pictures, segments and the expected positions."""
 
 from __future__ import annotations
 
@@ -61,9 +59,7 @@ def test_of_a_hundred_frames_the_paper_takes_sixteen_at_equal_intervals() -> Non
 
 
 def test_released_spread_is_the_released_codes() -> None:
-    """Golden: what its own `load_frames` read of folders of numbered pictures; -1 where it left
-    memory as it was.
-    """
+    """Golden: frames that the authors' `load_frames` read; -1 where it left memory unchanged."""
     for length, numbers in json.loads(GOLDEN.read_text())["frames_read"].items():
         frames = int(length)
         expected = tuple(frames - 1 if number == -1 else number for number in numbers)

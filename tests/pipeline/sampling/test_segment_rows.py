@@ -1,6 +1,4 @@
-"""Rows of annotated segments, from real files: the pictures are those of the segment, whatever the
-file is like.
-"""
+"""Rows of annotated segments from real files show the pictures of their segment."""
 
 from __future__ import annotations
 
@@ -181,8 +179,13 @@ def test_segments_that_contain_each_other_keep_the_tables_order(
     assert found == list(range(len(segments)))
     np.testing.assert_allclose(spans, np.array(segments) / 10, atol=1e-9)
     assert facts(entry) == {
-        "annotated": 44, "clock": "numbered", "detail": "", "outside": 0, "pictures": 200, "rows": 44,
-    }  # fmt: skip
+        "annotated": 44,
+        "clock": "numbered",
+        "detail": "",
+        "outside": 0,
+        "pictures": 200,
+        "rows": 44,
+    }
 
 
 def test_one_decode_feeds_segments_and_clips_alike(video: Path, tmp_path: Path) -> None:
@@ -254,7 +257,8 @@ def test_another_cut_is_rejected_for_segments_alone(video: Path, tmp_path: Path)
     assert segments.status.reason == "misaligned"
     assert segments.status.detail == "200 pictures, 350 expected, 20.000 s of 35 s claimed"
     assert facts(segments) == {
-        "annotated": 1, "clock": "misaligned", "detail": segments.status.detail, "outside": 0, "pictures": 200,
+        "annotated": 1, "clock": "misaligned", "detail": segments.status.detail,
+        "outside": 0, "pictures": 200,
         "rows": 0,
     }  # fmt: skip
     assert clips.is_done
@@ -370,9 +374,7 @@ def test_child_and_inline_tell_the_same(video: Path) -> None:
 
 
 def test_real_clips_give_the_frames_of_their_times(shared_data: Path, tmp_path: Path) -> None:
-    """Segments of 2.5 s, half overlapping: 16 frames at the 16 floor(k n / 16) of the frames
-    ffprobe shows in them.
-    """
+    """Segments of 2.5 s, half overlapping: 16 frames at floor(k n / 16) of those in ffprobe."""
     for name in ("flipping_a_pancake.mkv", "v_GGSY1Qvo990.mp4"):
         path = shared_data / "videos" / name
         decoding = VideoReader(
