@@ -112,7 +112,7 @@ def _reuse_download(
     path = layout.media_file(video_id, shard, known.suffix)
     if not _is_intact(video_id, known, path, retry=retry):
         return None
-    return Media(path, known.sha256, known.size_bytes, known.facts, is_kept=True)
+    return Media(path, known.sha256, known.size_bytes, known.facts, was_hashed_earlier=True)
 
 
 def _is_intact(video_id: str, known: MediaRecord, path: Path, *, retry: bool) -> bool:

@@ -41,7 +41,7 @@ class Media:
     size_bytes: int
     facts: Mapping[str, JSON] = field(default_factory=dict)
     """What its site said of it; what a folder's file replaces."""
-    is_kept: bool = field(default=False, compare=False)
+    was_hashed_earlier: bool = field(default=False, compare=False)
     """Whether it was hashed by an earlier call, so that its bytes may have changed since."""
 
 

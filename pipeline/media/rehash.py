@@ -24,7 +24,7 @@ def verify_while_reading(video_id: str, media: Media) -> Iterator[None]:
 
     That replaces any other VideoError. A file that was hashed in this run is not hashed again.
     """
-    if not media.is_kept:
+    if not media.was_hashed_earlier:
         yield
         return
     hashing = _HashThread(media)

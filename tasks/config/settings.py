@@ -255,7 +255,7 @@ def _source(catalog: str, layout: Layout, download: Any, faults: _Faults) -> Sou
         faults.append(
             f"[download] max_pause_hours must be 0 or more; got {download.max_pause_hours}"
         )
-    source = dataclasses.replace(source, asked_pace=pace)
+    source = dataclasses.replace(source, pace_override=pace)
     if not is_sample:
         faults += [f"[download] {fault}" for fault in source.faults()]
     return source

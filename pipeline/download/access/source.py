@@ -83,7 +83,7 @@ class SourceSettings:
     """A transfer that stays below this for `socket_timeout_seconds` counts as dead."""
     transfer_seconds: float = 6 * 3600.0
     """A transfer that takes longer is given up; the next attempt continues it."""
-    asked_pace: RequestPace | None = None
+    pace_override: RequestPace | None = None
     """None: the site's own, see `pace`."""
 
     @property
@@ -111,8 +111,8 @@ class SourceSettings:
     @property
     def pace(self) -> RequestPace:
         """The pace of the settings, else the site's own."""
-        if self.asked_pace is not None:
-            return self.asked_pace
+        if self.pace_override is not None:
+            return self.pace_override
         return YOUTUBE_PACE if self.is_youtube else MIRROR_PACE
 
     @property

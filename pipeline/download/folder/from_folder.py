@@ -97,7 +97,9 @@ def _reuse(
         return None
     if retry and (has_new_file or digest(file.path) != earlier.sha256):
         return None
-    return Media(file.path, earlier.sha256, earlier.size_bytes, earlier.facts, is_kept=True)
+    return Media(
+        file.path, earlier.sha256, earlier.size_bytes, earlier.facts, was_hashed_earlier=True
+    )
 
 
 def _in_order_of_trying(

@@ -238,13 +238,13 @@ def test_changed_files_are_noticed(mirror: Mirror, layout: Layout) -> None:
     verify_media(media)
     media.path.write_bytes(MP4[:-1] + b"!")
     asked = len(mirror.requests)
-    assert get(mirror, layout).is_kept  # who decodes it hashes it meanwhile
+    assert get(mirror, layout).was_hashed_earlier  # who decodes it hashes it meanwhile
     assert len(mirror.requests) == asked
     assert get(mirror, layout, retry=True) == media
     assert len(mirror.requests) > asked
     verify_media(media)
     asked = len(mirror.requests)
-    assert get(mirror, layout, retry=True).is_kept
+    assert get(mirror, layout, retry=True).was_hashed_earlier
     assert len(mirror.requests) == asked  # a whole file is kept, also in a retry
     media.path.unlink()
     with pytest.raises(IntegrityError, match="is gone"):

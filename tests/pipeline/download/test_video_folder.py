@@ -310,13 +310,16 @@ def test_a_file_that_was_altered_unseen_is_read_anew_on_a_retry(
     path = folder / f"{ID}.mp4"
     path.write_bytes(MP4)
     times = path.stat()
-    assert not get(folder, layout).is_kept
+    assert not get(folder, layout).was_hashed_earlier
     path.write_bytes(MP4[:-1] + b"!")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert get(folder, layout).is_kept, "who decodes it hashes it meanwhile"
+    assert get(folder, layout).was_hashed_earlier, "who decodes it hashes it meanwhile"
     assert not is_outdated(folder, layout, failure_status("altered"))
     media = get(folder, layout, retry=True)
-    assert (media.sha256, media.is_kept) == (hashlib.sha256(MP4[:-1] + b"!").hexdigest(), False)
+    assert (media.sha256, media.was_hashed_earlier) == (
+        hashlib.sha256(MP4[:-1] + b"!").hexdigest(),
+        False,
+    )
 
 
 @pytest.mark.parametrize(("record", "expected"), OLDER)

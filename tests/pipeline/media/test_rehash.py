@@ -154,7 +154,7 @@ def test_records_of_earlier_releases_are_told_and_sealed(
     assert main(["audit", "--media", str(layout.folder)]) == 0
     assert "earlier release" not in capsys.readouterr().out
     kept = fetch("v", layout=layout, shard=0, source=SourceSettings("http://127.0.0.1:9/{id}"))
-    assert (kept.sha256, kept.is_kept) == (sha256, True)
+    assert (kept.sha256, kept.was_hashed_earlier) == (sha256, True)
     path.unlink()
     assert main(["audit", str(layout.folder)]) == 0
     assert "1 files are gone" in capsys.readouterr().out

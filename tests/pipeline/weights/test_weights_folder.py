@@ -11,9 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -40,6 +39,7 @@ from pipeline.weights.weights_folder import (
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from tests.conftest import REPOSITORY
 from tests.support import official_checkpoints as official
+from tests.support.loopback_site import serve
 from tests.support.tiny_extractor import TinySettings
 
 NAME = "yolov5nu.pt"
@@ -93,16 +93,9 @@ def site() -> Iterator[Site]:
         def log_message(self, format: str, *args: object) -> None:
             """Tests read `asked`."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.address = f"http://127.0.0.1:{server.server_port}/{NAME}"
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serve(Handler) as address:
+        served.address = f"{address}/{NAME}"
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def silent(so_far: int, total: int | None) -> None:
