@@ -30,4 +30,4 @@ def counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def counted(_video_id: str, path: Path) -> PacketCounts:
         return PacketCounts(**json.loads(json.dumps(asdict(count_packets(path)))))
 
-    monkeypatch.setattr(integrity, "counted_in_child", counted)
+    monkeypatch.setattr(integrity, "count_in_child", counted)
