@@ -109,7 +109,7 @@ def test_annotations_that_are_not_there_are_told_beside_all_other_faults(
     )
     assert done.returncode == 2
     assert told in done.stderr
-    assert "weights 'absent.pickle' is no file" in done.stderr
+    assert "weights 'absent.pickle' are neither a file" in done.stderr
 
 
 def test_published_weights_that_are_not_here_are_told_with_the_command_that_gets_them(
@@ -124,7 +124,7 @@ def test_published_weights_that_are_not_here_are_told_with_the_command_that_gets
 def test_a_weights_file_must_exist(tmp_path: Path) -> None:
     done = luigi(tmp_path, "BuildFeatures", "--catalog", "sample", "--c3d-weights", "absent.pickle")
     assert done.returncode == 2
-    assert "weights 'absent.pickle' is no file" in done.stderr
+    assert "weights 'absent.pickle' are neither a file" in done.stderr
 
 
 @pytest.mark.parametrize(
