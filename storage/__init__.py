@@ -13,6 +13,7 @@ __all__ = ["FeatureStore"]
 def __getattr__(name: str) -> object:
     # Loaded on first use: most commands import only storage's data classes, and loading HDF5 takes
     # longer than they run.
+    # The message that Python itself gives, so that `hasattr` and typos behave as usual.
     if name != "FeatureStore":
         raise AttributeError(f"module 'storage' has no attribute {name!r}")
     from storage.features.store import FeatureStore

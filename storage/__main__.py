@@ -140,6 +140,7 @@ def _compact(options: argparse.Namespace) -> int:
     for variant in variant_layouts(options.folder):
         for shard in range(catalog.shard_count):
             with lease(layout.lease(shard), notify=print_to_stderr):
+                # Under the lease: a build that commits meanwhile would lose its parts.
                 _compact_shard(variant, shard, options.part_bytes)
         refresh_index(variant)
     return CLEAN

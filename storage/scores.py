@@ -276,6 +276,7 @@ def _read_numbers(path: Path, sha256: str) -> tuple[NDArray[np.float64], NDArray
     if not path.is_file():
         raise IntegrityError(path, "is missing; score again")
     content = path.read_bytes()
+    # Before libhdf5 parses it.
     if hashlib.sha256(content).hexdigest() != sha256:
         raise IntegrityError(
             path, "was altered: its sha256 is not what its record says; score again"

@@ -123,6 +123,7 @@ class LeaseHeld(HighlightsError):
 
     def __str__(self) -> str:
         advice = "Let it finish, and run the same command again."
+        # Only a holder with a heartbeat can be outwaited; see `storage/files/file_lock.py`.
         if self.raises_counter:
             advice += (
                 " If it died, wherever it ran, a run that waits for its lease takes it over after "

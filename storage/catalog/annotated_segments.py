@@ -46,6 +46,8 @@ def segment_table(
 ) -> SegmentTable:
     """The table of these annotations, which may come in any order."""
     segments = _distinct_segments(annotations)
+    # Only annotated videos: a new video without labels must not change the digest, which is in the
+    # fingerprint of every variant with such rows.
     annotated = {video.video_id: video for video in videos if video.video_id in segments}
     content: dict[str, object] = {"time_unit": time_unit, "segments": segments}
     if time_unit == "frames":

@@ -266,6 +266,7 @@ def _check_same_shard_count(layout: Layout, catalog: Catalog) -> None:
     if not layout.catalog_file.exists():
         return
     existing = _field(_read_header(layout.catalog_file), "shard_count", int, layout.catalog_file)
+    # Another count would look for every video in another folder.
     if existing != catalog.shard_count:
         raise SettingsError(
             (

@@ -86,6 +86,7 @@ class CsvTable(Sequence[T]):
     def rows(self) -> tuple[T, ...]:
         """All rows."""
         try:
+            # Checked by the row classes themselves, which raise ValueError.
             return tuple(map(self._make_row, self._parsed_lines))
         except ValueError as error:
             raise self._not_ours(error) from error
@@ -148,6 +149,7 @@ def text_column(rows: Sequence[Any], column: str) -> list[str]:
 def encode_csv(columns: tuple[str, ...], rows: Iterable[object]) -> bytes:
     """A table's bytes; equal rows in the same order, equal bytes."""
     text = io.StringIO(newline="")
+    # The default ends lines with CR LF, and `git` or an editor may change that.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_columns_on_disk(columns))
     cells = attrgetter(*columns)

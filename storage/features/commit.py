@@ -101,6 +101,7 @@ def _without_unchanged(
             raise ValueError(f"{track.video_id} has a track, but its entry does not say done")
         entry = known.entries.get(track.video_id)
         if entry is not None and entry.digest == track.digest():
+            # Its rows stay in their old part: a part of equal rows would only take space.
             unchanged_ids.add(track.video_id)
         else:
             yield track

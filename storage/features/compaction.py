@@ -56,21 +56,21 @@ def _is_compact(readers: Readers, known: ShardManifest, max_part_bytes: int) -> 
 def rebase(
     layout: VariantLayout,
     shard: int,
-    clocks: Mapping[str, JSON],
-    begun: Mapping[str, str],
+    clock_facts: Mapping[str, JSON],
+    rebuild_reasons: Mapping[str, str],
     *,
     max_part_bytes: int = DEFAULT_PART_BYTES,
 ) -> ShardManifest:
     """Convert a shard of format version 1: its seconds count from the containers' start from then.
 
-    `clocks` has the done videos whose streams' clocks began at 0, each with the fact that is kept
-    of it under `clock`; their rows are packed anew, unchanged. `begun` has the other done videos,
-    each with the reason in words; they become `pending:requested`, and the next build makes them
-    again.
+    `clock_facts` has the done videos whose streams' clocks began at 0, each with the fact that is
+    kept of it under `clock`; their rows are packed anew, unchanged. `rebuild_reasons` has the other
+    done videos, each with the reason in words; they become `pending:requested`, and the next build
+    makes them again.
 
     Raises:
-        ValueError: the shard has no manifest of format version 1, or `clocks` and `begun` are not
-            together its done videos, each once.
+        ValueError: the shard has no manifest of format version 1, or `clock_facts` and
+            `rebuild_reasons` are not together its done videos, each once.
     """
     known = read_manifest(layout, shard)
     if known is None or known.time_origin == CONTAINER_START:
@@ -78,11 +78,12 @@ def rebase(
             f"shard {shard} of {layout.folder.name} has no manifest whose times count on streams' "
             "clocks"
         )
-    _check_all_are_assigned(known, clocks, begun)
+    _check_all_are_assigned(known, clock_facts, rebuild_reasons)
     entries = {
-        video_id: _rebased(video_id, entry, clocks, begun)
+        video_id: _rebased(video_id, entry, clock_facts, rebuild_reasons)
         for video_id, entry in known.entries.items()
     }
+    # One origin for the whole shard: parts are written with it, and none of another stays.
     rebased = replace(known, entries=entries, time_origin=CONTAINER_START)
     readers = {
         part.file: PartReader(layout.folder / part.file, part.checksums_sha256)
@@ -92,24 +93,27 @@ def rebase(
 
 
 def _check_all_are_assigned(
-    known: ShardManifest, clocks: Mapping[str, JSON], begun: Mapping[str, str]
+    known: ShardManifest, clock_facts: Mapping[str, JSON], rebuild_reasons: Mapping[str, str]
 ) -> None:
     done = {video_id for video_id, entry in known.entries.items() if entry.is_done}
-    in_both = clocks.keys() & begun.keys()
-    if in_both or done != clocks.keys() | begun.keys():
+    in_both = clock_facts.keys() & rebuild_reasons.keys()
+    if in_both or done != clock_facts.keys() | rebuild_reasons.keys():
         raise ValueError(
-            f"each of the {len(done)} done videos must be either in clocks or in begun; got "
-            f"{len(clocks)} and {len(begun)} videos, {len(in_both)} of them in both"
+            f"each of the {len(done)} done videos must be in clock_facts or in rebuild_reasons; "
+            f"got {len(clock_facts)} and {len(rebuild_reasons)} videos, {len(in_both)} in both"
         )
 
 
 def _rebased(
-    video_id: str, entry: ManifestEntry, clocks: Mapping[str, JSON], begun: Mapping[str, str]
+    video_id: str,
+    entry: ManifestEntry,
+    clock_facts: Mapping[str, JSON],
+    rebuild_reasons: Mapping[str, str],
 ) -> ManifestEntry:
-    if video_id in clocks:
-        return replace(entry, facts={**entry.facts, "clock": clocks[video_id]})
-    if video_id in begun:
-        status = failure_status("requested", begun[video_id])
+    if video_id in clock_facts:
+        return replace(entry, facts={**entry.facts, "clock": clock_facts[video_id]})
+    if video_id in rebuild_reasons:
+        status = failure_status("requested", rebuild_reasons[video_id])
         return ManifestEntry(status, attempts=entry.attempts, facts=entry.facts)
     return entry
 

@@ -112,8 +112,8 @@ class ArrayHandle:
     def _row(self, row: int) -> Array:
         # A range refuses numbers outside, and counts negative ones from the end.
         number = range(len(self))[row]
-        found = self._contiguous_rows(number, number + 1)
-        return found.values if isinstance(found, Ragged) else found[0]
+        rows = self._contiguous_rows(number, number + 1)
+        return rows.values if isinstance(rows, Ragged) else rows[0]
 
     def _contiguous_rows(self, first: int, stop: int) -> Array | Ragged:
         return self._part.table.rows(self.name, self._start + first, self._start + stop)
@@ -122,10 +122,10 @@ class ArrayHandle:
         # One read of everything between: rows are small, and calls are what costs.
         lowest = min(numbers, default=0)
         behind = max(numbers, default=-1) + 1
-        found = self._contiguous_rows(lowest, behind)
-        if isinstance(found, Ragged):
+        rows = self._contiguous_rows(lowest, behind)
+        if isinstance(rows, Ragged):
             raise IndexError(f"{self.name} is ragged; it takes slices of step 1")
-        return found[[number - lowest for number in numbers]]
+        return rows[[number - lowest for number in numbers]]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if self.format.ragged:

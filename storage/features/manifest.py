@@ -160,6 +160,7 @@ class ShardManifest:
     @property
     def counts(self) -> dict[State, int]:
         """Number of ids in each state; they add up to the entries."""
+        # All states, also those with no id, so that equations always have the same terms.
         counter = Counter(entry.status.state for entry in self.entries.values())
         return {state: counter[state] for state in State}
 

@@ -265,6 +265,8 @@ class PartReader:
             IntegrityError: the file is missing, or is not a whole part.
         """
         try:
+            # With checksums even the tables are read through them: libhdf5 never sees a damaged
+            # byte.
             if self._checked is None:
                 return PartTable(self.path, read_layout(self.path), self._fetch)
             size_bytes = self._identity[2]
@@ -374,6 +376,7 @@ class _OpenFile:
             unfilled = _after(unfilled, count)
 
     def __del__(self) -> None:
+        # `os.open` may have failed: then there is nothing to close.
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
 

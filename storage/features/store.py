@@ -167,6 +167,7 @@ class VariantReader(Mapping[str, "VideoHandle"]):
 
     def _find(self, video_id: str) -> tuple[ShardSummary, int]:
         """The summary of a done video's shard, and the video's index in it. Raises LookupFailed."""
+        # The message needs all statuses, which are decoded only then.
         if video_id not in self._numbers:
             raise LookupFailed(self._why_not(video_id))
         number = self._numbers[video_id]
@@ -304,6 +305,7 @@ def open_part(
     """
     path = layout.folder / part.file
     _check_size(path, part)
+    # Before the reader opens it: libhdf5 is not given a file that was altered.
     if verify and size_and_sha256(path)[1] != part.sha256:
         raise IntegrityError(path, "was altered: its sha256 is not what its manifest says")
     is_unchecked = check and not part.checksums_sha256

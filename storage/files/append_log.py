@@ -73,6 +73,7 @@ def append(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
         body_sha.update(piece)
     # The sizes have a checksum of their own: damaged ones would lead past the next record.
     start = _MAGIC + sizes + hashlib.sha256(sizes + head).digest() + head
+    # One log has one writing process, but several threads finish videos at once.
     with _append_lock:
         try:
             _append(path, [memoryview(start), *pieces, memoryview(body_sha.digest())])
@@ -154,6 +155,7 @@ def read_body(path: Path, record: LogRecord) -> NDArray[np.uint8]:
 def _records(descriptor: int, size: int) -> Iterator[LogRecord]:
     block = np.empty(_BLOCK_BYTES, np.uint8)
     offset = 0
+    # Up to the size at the beginning: a record that is being appended is for the next reader.
     while offset + _PREFIX_BYTES <= size:
         record = _record_at(descriptor, offset, size)
         if record is not None and _has_whole_body(descriptor, record, block):

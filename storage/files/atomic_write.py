@@ -90,6 +90,7 @@ def publish_file(temporary: Path, path: Path) -> None:
         ValueError: the two are not in one folder.
         IntegrityError: `path` exists with other content; with the same content it is accepted.
     """
+    # Another folder may be on another file system, where neither link nor rename works.
     if temporary.parent != path.parent:
         raise ValueError(
             f"{temporary} and {path} must lie in one folder, or the step between them is not atomic"
@@ -174,6 +175,7 @@ class _Draft:
 
     def finish(self, *, replace: bool) -> None:
         self._verify_and_sync()
+        # `rename` replaces atomically; `link` refuses to overwrite, and is as atomic.
         if replace:
             before_step(Step.REPLACE, self.path)
             check_held()
@@ -273,6 +275,7 @@ def size_and_sha256(path: Path) -> tuple[int, str]:
     """
     # O_NONBLOCK: opening a named pipe would wait for a writer. It does not matter for files.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    # The size comes from the open file: the name may lead to another one by now.
     with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

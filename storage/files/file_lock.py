@@ -68,13 +68,9 @@ def lease(
         LeaseLost: another process took it over while the block ran.
         SystemicFault: the disk fails.
     """
-    # The nonce makes two leases of one process different.
-    mine = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = _HeldLease(
-            path, mine, Heartbeat(_Acquisition(path, mine, notify).run(), mine), on_lost
-        )
+        held = _acquire(path, notify, on_lost)
     except OSError as error:
         raise disk_fault(error, path) from error
     try:
@@ -119,10 +115,7 @@ def claim(path: Path, notify: Notify | None = None) -> Iterator[Callable[[], boo
     Yields a function that returns whether it is still ours. Raises LeaseHeld, and OSError as it
     comes.
     """
-    mine = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
-    held = _HeldLease(
-        path, mine, Heartbeat(_Acquisition(path, mine, notify).run(), mine), lambda: None
-    )
+    held = _acquire(path, notify, lambda: None)
     try:
         yield held.is_ours
     finally:
@@ -149,12 +142,12 @@ class _HeldLease:
     """A lease of this process, with the thread that raises its counter."""
 
     def __init__(
-        self, path: Path, mine: LeaseHolder, heartbeat: Heartbeat, on_lost: Callable[[], None]
+        self, path: Path, holder: LeaseHolder, heartbeat: Heartbeat, on_lost: Callable[[], None]
     ) -> None:
         self.path = path
         self.heartbeat = heartbeat
         self.lost: LeaseLost | None = None
-        self._mine = mine
+        self._holder = holder
         self._on_lost = on_lost
         self._raised_at = self._looked_at = time.monotonic()
         self._lock = threading.Lock()
@@ -189,7 +182,7 @@ class _HeldLease:
 
     def release(self) -> None:
         """Remove the lease file. Raises LeaseLost if it is not ours any more."""
-        if self._mine.owner != current_process():
+        if self._holder.owner != current_process():
             return  # a forked child leaves the block its parent entered; the lease is the parent's
         with contextlib.suppress(ValueError):
             _HELD_LEASES.remove(self)
@@ -204,7 +197,7 @@ class _HeldLease:
         self.path.unlink()
 
     def _is_mine(self, seen: LeaseSnapshot) -> bool:
-        return seen.record == self._mine and self.heartbeat.wrote(seen)
+        return seen.record == self._holder and self.heartbeat.wrote(seen)
 
     def _look(self) -> None:
         with self._lock:
@@ -244,12 +237,19 @@ _WATCHER = LeaseWatcher()
 os.register_at_fork(after_in_child=_HELD_LEASES.clear)  # they are the parent's
 
 
+def _acquire(path: Path, notify: Notify | None, on_lost: Callable[[], None]) -> _HeldLease:
+    # The nonce makes two leases of one process different.
+    holder = LeaseHolder(socket.gethostname(), current_process(), secrets.token_hex(8))
+    descriptor = _Acquisition(path, holder, notify).run()
+    return _HeldLease(path, holder, Heartbeat(descriptor, holder), on_lost)
+
+
 class _Acquisition:
     """The attempts of one caller to get a lease."""
 
-    def __init__(self, path: Path, mine: LeaseHolder, notify: Notify | None) -> None:
+    def __init__(self, path: Path, holder: LeaseHolder, notify: Notify | None) -> None:
         self._path = path
-        self._mine = mine
+        self._holder = holder
         self._notify = notify
         self._first_seen: LeaseSnapshot | None = None
         self._notified_at = float("-inf")
@@ -257,7 +257,7 @@ class _Acquisition:
     def run(self) -> int:
         """Make the lease ours; returns a descriptor of its file. Raises LeaseHeld, OSError."""
         while True:
-            descriptor = _create(self._path, self._mine)
+            descriptor = _create(self._path, self._holder)
             if descriptor is not None:
                 return descriptor
             seen = read_lease(self._path)
@@ -276,7 +276,7 @@ class _Acquisition:
             self._wait(seen, unchanged_seconds)
             return None
         try:
-            descriptor = _take_over(self._path, self._mine, seen)
+            descriptor = _take_over(self._path, self._holder, seen)
         except LeaseHeld as held:
             if self._notify is None:
                 raise LeaseHeld(self._path, held.owner) from held
@@ -309,7 +309,7 @@ class _Acquisition:
             self._notify(f"{self._path.name} {what}")
 
 
-def _take_over(path: Path, mine: LeaseHolder, stale: LeaseSnapshot) -> int | None:
+def _take_over(path: Path, holder: LeaseHolder, stale: LeaseSnapshot) -> int | None:
     # Only the holder of a claim named after the stale lease may replace it, and it reads the lease
     # again once it has the claim. So one of many takers wins, and a slow one cannot remove the
     # winner's new lease.
@@ -317,7 +317,7 @@ def _take_over(path: Path, mine: LeaseHolder, stale: LeaseSnapshot) -> int | Non
         # Its holder may have come back, or another taker was faster.
         if read_lease(path) != stale:
             return None
-        descriptor = _replace(path, mine)
+        descriptor = _replace(path, holder)
         if is_ours():
             return descriptor
     # We were suspended for so long that others took the claim, and perhaps the lease that we
@@ -327,16 +327,16 @@ def _take_over(path: Path, mine: LeaseHolder, stale: LeaseSnapshot) -> int | Non
     raise LeaseHeld(path, "another process that took it over at the same time")
 
 
-def _create(path: Path, mine: LeaseHolder) -> int | None:
+def _create(path: Path, holder: LeaseHolder) -> int | None:
     """Make the file with its content in one atomic step; returns it open, or None if it exists."""
-    temporary, descriptor = _write_aside(path, mine)
+    temporary, descriptor = _write_aside(path, holder)
     try:
         is_new = _link(temporary, path)
     except OSError as error:
         os.close(descriptor)
         if error.errno not in NO_HARD_LINKS:
             raise
-        return _create_exclusively(path, mine)
+        return _create_exclusively(path, holder)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -356,15 +356,15 @@ def _link(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _create_exclusively(path: Path, mine: LeaseHolder) -> int | None:
+def _create_exclusively(path: Path, holder: LeaseHolder) -> int | None:
     try:
-        return _write_new(path, mine)
+        return _write_new(path, holder)
     except FileExistsError:
         return None
 
 
-def _replace(path: Path, mine: LeaseHolder) -> int:
-    temporary, descriptor = _write_aside(path, mine)
+def _replace(path: Path, holder: LeaseHolder) -> int:
+    temporary, descriptor = _write_aside(path, holder)
     try:
         temporary.replace(path)
     except OSError:
@@ -376,17 +376,17 @@ def _replace(path: Path, mine: LeaseHolder) -> int:
     return descriptor
 
 
-def _write_aside(path: Path, mine: LeaseHolder) -> tuple[Path, int]:
+def _write_aside(path: Path, holder: LeaseHolder) -> tuple[Path, int]:
     temporary = temporary_beside(path)
-    return temporary, _write_new(temporary, mine)
+    return temporary, _write_new(temporary, holder)
 
 
-def _write_new(path: Path, mine: LeaseHolder) -> int:
+def _write_new(path: Path, holder: LeaseHolder) -> int:
     descriptor = os.open(
         path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
     )
     try:
-        os.write(descriptor, mine.to_bytes())
+        os.write(descriptor, holder.to_bytes())
         os.fsync(descriptor)
     except OSError:
         os.close(descriptor)

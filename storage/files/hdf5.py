@@ -276,6 +276,7 @@ def _extents(
             f"group {group.name} holds {count:,} names at depth {depth}; we write fewer",
         )
     for name in group:
+        # Before the item is opened: a link would be followed, to any file of this machine.
         link = group.id.links.get_info(name.encode())
         if link.type != h5py.h5l.TYPE_HARD:
             raise UntrustedFile(
@@ -284,6 +285,7 @@ def _extents(
         item = group[name]
         # Only groups, plain arrays and hard links exist in our format.
         if isinstance(item, h5py.Group):
+            # An attribute could have a type whose parsing is not checked here.
             _refuse_attributes(path, item)
             yield from _extents(path, item, size_bytes, depth + 1)
         elif isinstance(item, h5py.Dataset):

@@ -151,6 +151,7 @@ class Heartbeat:
         # If the next lines fail, the file may have either value.
         self._written.add(beats)
         os.pwrite(self._descriptor, beats.encode(), self._offset)
+        # On a network file system other machines see it only then.
         os.fsync(self._descriptor)
         self._written = {beats}
 

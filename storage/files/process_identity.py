@@ -85,6 +85,7 @@ def owner_of_temporary(path: Path) -> Owner | None:
 
 def current_process() -> Owner:
     """The calling process; correct in a forked child too."""
+    # Asked each time, since a fork changes it; the cache is by pid.
     return _owner_of(os.getpid())
 
 

@@ -101,6 +101,7 @@ def _check_record(
     if stated is None:
         return
     if not stated.path.is_file():
+        # Its record does not say where in the user's folder it lies.
         counts["elsewhere" if record["asked"] == "folder" else "gone"] += 1
         return
     counts["files"] += 1

@@ -146,6 +146,7 @@ def set_aside(path: Path) -> Path:
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.name}.{number}.damaged")
+    # A damaged file of a shard that another process took over is not ours to rename.
     check_held()
     try:
         path.rename(aside)
@@ -191,6 +192,7 @@ class _ShardRepair:
                 f"nothing is left of shard {self._shard}: the next run does its videos"
             )
         elif repaired != manifest:
+            # Last, as in a commit: after a kill the repair starts anew and comes to the same.
             write_manifest(self._layout, repaired)
             self._report.append(
                 f"wrote {self._layout.manifest(self._shard)}: {len(repaired.parts)} parts, "

@@ -70,6 +70,7 @@ def seal_part(layout: VariantLayout, part: PartRecord) -> PartRecord:
         checksums = checksums_of(pieces())  # of the same bytes whose sha256 is compared
     except OSError as error:
         raise IntegrityError(path, f"cannot be read: {error.strerror or error}") from error
+    # Else checksums would be added to damage, and declare it sound.
     if (checksums.size_bytes, sha.hexdigest()) != (part.size_bytes, part.sha256):
         raise IntegrityError(
             path,

@@ -380,7 +380,8 @@ def test_every_flipped_bit_of_a_sealed_record_is_noticed(tmp_path: Path) -> None
 
 
 def test_a_sealed_record_has_a_line_for_each_item_and_the_sha256_of_its_lines() -> None:
-    lines = b' "a": 1,\n "e": {},\n "entries": {\n  "x": {"a": null, "b": [1, 2.5]},\n  "\\u00e9": {}\n }'
+    entries = b'"entries": {\n  "x": {"a": null, "b": [1, 2.5]},\n  "\\u00e9": {}\n }'
+    lines = b' "a": 1,\n "e": {},\n ' + entries
     sha256 = hashlib.sha256(lines).hexdigest().encode()
     whole: dict[str, JSON] = {
         "entries": {"\u00e9": {}, "x": {"b": [1, 2.5], "a": None}},

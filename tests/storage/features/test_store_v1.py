@@ -121,9 +121,14 @@ def test_nothing_is_added_to_it(folder: Path) -> None:
     )
     with pytest.raises(SettingsError, match="python -m pipeline rebase"):
         commit(
-            reader.layout, "phd2", 0, entries={"soundonly00": ManifestEntry(DONE)}, tracks=[track], max_part_bytes=1000,
+            reader.layout,
+            "phd2",
+            0,
+            entries={"soundonly00": ManifestEntry(DONE)},
+            tracks=[track],
+            max_part_bytes=1000,
             provenance={},
-        )  # fmt: skip
+        )
     with pytest.raises(SettingsError, match=r"frames-c6e2b5b7062c.*on each stream's own clock"):
         refuse_to_extend(folder, FeatureStore(folder).time_origins())
     assert before == {

@@ -215,13 +215,16 @@ def test_adopt_refuses_another_folder_and_a_symlink(tmp_path: Path) -> None:
 def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
     me = current_process().token
     host, boot, namespace, pid, started = me.split("-")
+    other_boot = f"{host}-ffffffff-{namespace}-{pid}-{started}"
     names: dict[str, bool | str] = {
         f".a.tmp-{me}-00000001": False,  # ours, and we live
-        f".a.tmp-{host}-{boot}-{namespace}-{pid}-{int(started) + 1}-00000002": True,  # our pid, another start: reused
-        f".a.tmp-{host}-ffffffff-{namespace}-{pid}-{started}-00000003": "other boot",  # before a reboot
-        f".a.tmp-ffffffff-{boot}-{namespace}-{pid}-{started}-00000004": False,  # another host: not ours to judge
+        # our pid, another start: reused
+        f".a.tmp-{host}-{boot}-{namespace}-{pid}-{int(started) + 1}-00000002": True,
+        f".a.tmp-{other_boot}-00000003": "other boot",  # before a reboot
+        # another host: not ours to judge
+        f".a.tmp-ffffffff-{boot}-{namespace}-{pid}-{started}-00000004": False,
         f".a.tmp-{host}-{boot}-1-{pid}-1-00000005": False,  # another container
-        f".a.tmp-{host}-ffffffff-{namespace}-{pid}-{started}-00000006.mp4.part": "other boot",  # a downloader's ending
+        f".a.tmp-{other_boot}-00000006.mp4.part": "other boot",  # a downloader's ending
         ".a.tmp-1234": False,  # not our spelling
         "a.part": False,
     }

@@ -291,7 +291,8 @@ def dead_elsewhere(**changes: str) -> Callable[[], bytes]:
         dead_elsewhere(host_tag="ffffffff"),
         dead_elsewhere(boot_tag="ffffffff"),
         dead_elsewhere(namespace="7"),
-        dead_elsewhere(),  # our own record, copied with its data root: the process lives, the counter does not rise
+        # our own record, copied with its data root: the process lives, the counter does not rise
+        dead_elsewhere(),
         lambda: b"",  # a power cut, on a disk without hard links
         lambda: b"\xff\x00",
     ],

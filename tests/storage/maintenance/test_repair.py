@@ -173,7 +173,7 @@ def test_a_repair_ends_clean_or_says_what_it_cannot_mend(
     if kind in KEEPS_ALL:
         assert found == store.truth
     elif kind == "manifest":
-        # A manifest is rebuilt from its parts; what it alone knew, the failures, is asked for again.
+        # A manifest is rebuilt from its parts; the failures, which only it had, are tried again.
         assert found == store.truth
     else:
         assert store.truth.keys() - found.keys() <= store.in_first_parts
