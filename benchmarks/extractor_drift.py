@@ -1,9 +1,8 @@
-"""How far bf16 and the fast resize take each array on real frames, with seeded random weights or
-real ones.
+"""The error that bf16 and the fast resize cause in each array on real frames.
 
 `python -m benchmarks.extractor_drift EXTRACTOR VIDEO... [--weights FILE] [--set input_pixels=320]`.
-These numbers stand behind `ALLOWED_ERRORS` in `models/extractors/base/precision.py`; choices that are
-refused there are measured too.
+Weights are random and seeded, or real. These numbers are the reason for `ALLOWED_ERRORS` in
+`models/extractors/base/precision.py`; choices that are refused there are measured too.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def windows_of(path: Path, length: int, count: int) -> Iterator[list[Frame]]:
 def rows(
     spec: ExtractorSpec, settings: Any, weights: str, windows: Sequence[Sequence[Frame]]
 ) -> Mapping[str, Any]:
-    """What an extractor of these settings gives on the CPU."""
+    """Array → the rows that an extractor of these settings gives on the CPU."""
     extractor = spec.build(settings, weights, "cpu")
     return extractor.extract([[extractor.prepare(frame) for frame in window] for window in windows])
 
@@ -63,7 +62,9 @@ def main() -> None:
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     spec = EXTRACTORS[given.extractor]
-    chosen = {**({"arrays": ARRAYS[spec.name]} if spec.name in ARRAYS else {}), **dict(given.set)}
+    chosen: dict[str, Any] = dict(given.set)
+    if spec.name in ARRAYS:
+        chosen.setdefault("arrays", ARRAYS[spec.name])
     settings = spec.settings_type(**chosen)
     length = window_frames(spec.sampling(settings))
     windows = [
@@ -73,11 +74,10 @@ def main() -> None:
     sys.stdout.write("| array | choice | norm | largest | no partner | allowed |\n|-|-|-|-|-|-|\n")
     for choice in CHOICES:
         other = spec.settings_type(**{**chosen, **choice})
-        for name, drift in output_errors(
-            reference, rows(spec, other, given.weights, windows)
-        ).items():
+        errors = output_errors(reference, rows(spec, other, given.weights, windows))
+        for name, error in errors.items():
             limit = allowed_error(spec.name, name, numerics_of(other)) or "refused"
-            numbers = f"{drift.norm:.1e} | {drift.largest:.1e} | {drift.unmatched:.1%}"
+            numbers = f"{error.norm:.1e} | {error.largest:.1e} | {error.unmatched:.1%}"
             sys.stdout.write(f"| {name} | {' '.join(choice.values())} | {numbers} | {limit} |\n")
             sys.stdout.flush()
 

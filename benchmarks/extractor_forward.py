@@ -1,10 +1,9 @@
-"""Windows (frames or clips) per second of each extractor in fp32 and bf16, with parity and fast
-resize.
+"""Windows (frames or clips) per second of each extractor, for every precision and resize.
 
 `python -m benchmarks.extractor_forward [EXTRACTOR...] [--device cuda] [--set size=l]`. Windows run
-on threads as in the pipeline, right after a matrix product on the same threads, so that a share of the
-peak compares neighbouring seconds: medians of rounds. Weights are random, the frames are those of
-the start-up proof. Choices that the pipeline refuses are measured too.
+on threads as in the pipeline, right after a matrix product on the same threads, so that a share of
+the peak compares neighbouring seconds. Numbers are medians of rounds. Weights are random, the
+frames are those of the self-test. Choices that the pipeline refuses are measured too.
 """
 
 from __future__ import annotations
@@ -37,29 +36,29 @@ CHOICES = ({}, {"resize": "fast"}, {"precision": "bf16"}, {"precision": "bf16", 
 def lines_of(
     name: str, device: str, executor: RowExecutor, rounds: int, others: Mapping[str, Any]
 ) -> Iterator[str]:
-    """The rows of one extractor, the first of them the one that others are compared with."""
+    """The rows of one extractor; the others are compared with the first."""
     spec = EXTRACTORS[name]
-    ways = [
+    candidates = [
         make_benchmark(spec, device, {**SETTINGS.get(name, {}), **others, **choice})
         for choice in CHOICES
     ]
-    window = sample_window(spec, ways[0].settings)
-    flop = flop_per_window(ways[0], window)
-    for one in ways:
+    baseline = candidates[0]
+    window = sample_window(spec, baseline.settings)
+    flop = flop_per_window(baseline, window)
+    for one in candidates:
         measure_round(one, window, flop, executor, device)
-        one.forget()
+        one.forget()  # the first round only warms up
     for _ in range(rounds):
-        for one in ways:
+        for one in candidates:
             measure_round(one, window, flop, executor, device)
-    for one in ways:
-        faster = [
-            first / this
-            for first, this in zip(ways[0].forward_seconds, one.forward_seconds, strict=True)
-        ]
+    for one in candidates:
+        seconds = zip(baseline.forward_seconds, one.forward_seconds, strict=True)
+        faster = [first / this for first, this in seconds]
         prepare = statistics.median(one.prepare_seconds) / len(window) * 1e3
         yield (
-            f"| {name} | {one.settings.precision} | {one.settings.resize} | {one.per_second(executor):.3g} "
-            f"| {statistics.median(faster):.2f} | {statistics.median(one.peak_shares):.0%} | {prepare:.2f} |\n"
+            f"| {name} | {one.settings.precision} | {one.settings.resize} "
+            f"| {one.per_second(executor):.3g} | {statistics.median(faster):.2f} "
+            f"| {statistics.median(one.peak_shares):.0%} | {prepare:.2f} |\n"
         )
 
 

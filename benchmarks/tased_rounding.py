@@ -1,10 +1,10 @@
-"""How far other rounding takes TASED-Net's map on real frames, by the rule for places and by the
-authors' unpooling.
+"""The error that other rounding causes in TASED-Net's map on real frames.
 
-`python -m benchmarks.tased_rounding VIDEO... [--weights FILE]`: noise of 1e-7 on what convolutions
-give, float64, two threads and the other memory layout, each beside float32 on one thread; and how
-far the rule lies from the authors' unpooling. These numbers stand behind `ROUNDING` in
-`models/extractors/base/precision.py` and `tased_unpooling.py`.
+`python -m benchmarks.tased_rounding VIDEO... [--weights FILE]` compares noise of 1e-7 on the outputs
+of convolutions, float64, two threads and the other memory layout with float32 on one thread, for our
+unpooling and the authors'; and our unpooling with the authors'. These numbers are the reason for
+`ROUNDING_ERRORS` in `models/extractors/base/precision.py`, and for the gaps in
+`models/extractors/tased/unpooling.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Unpooling = Callable[..., Tensor]
 
 
 def as_published(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
-    """The authors' unpooling: each value where the maximum is, whatever decides where that is."""
+    """The authors' unpooling: each value goes to the maximum of its window."""
     form: dict[str, Any] = {
         "kernel_size": (1, window, window),
         "stride": (1, 2, 2),
@@ -41,47 +41,47 @@ def as_published(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
 
 
 def conditions(network: TasedNet, clip: Tensor, unpooling: Unpooling) -> dict[str, Tensor]:
-    """The map of one clip, `(H, W)`, under each way of rounding."""
+    """Condition → the map of one clip, `(H, W)`."""
+    # The network module looks the function up at each call, so this replaces it.
     tased_network.unpool = unpooling
 
-    def shown(given: Tensor = clip) -> Tensor:
-        return network(given)[0].double()
+    def saliency(of_clip: Tensor = clip) -> Tensor:
+        return network(of_clip)[0].double()
 
     generator = torch.Generator().manual_seed(1)
 
-    def moved(_layer: object, _given: object, output: Tensor) -> Tensor:
+    def add_noise(_layer: object, _inputs: object, output: Tensor) -> Tensor:
         return output * (1 + 1e-7 * torch.randn(output.shape, generator=generator))
 
-    found = {"float32": shown()}
+    found = {"float32": saliency()}
     hooks = [
-        layer.register_forward_hook(moved)
+        layer.register_forward_hook(add_noise)
         for layer in network.modules()
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
     ]
-    found["noise"] = shown()
+    found["noise"] = saliency()
     for hook in hooks:
         hook.remove()
     torch.set_num_threads(2)
-    found["2 threads"] = shown()
+    found["2 threads"] = saliency()
     torch.set_num_threads(1)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    found["channels last"] = shown(clip.contiguous(memory_format=torch.channels_last_3d))
+    found["channels last"] = saliency(clip.contiguous(memory_format=torch.channels_last_3d))
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     found["float64"] = network.double()(clip)[0]
     network.float()
     return found
 
 
-def told(reference: Tensor, found: Tensor) -> str:
-    """Pixels, then blocks of 8: error of the norm, and of the worst over the largest."""
-    parts = []
+def format_errors(reference: Tensor, found: Tensor) -> str:
+    """Pixels, then blocks of 8: error in the norm, and the largest error over the largest value."""
+    cells = []
     for side in (1, 8):
-        one, other = (nn.functional.avg_pool2d(pixels[None], side) for pixels in (reference, found))
-        error = (one - other).abs()
-        parts.append(
-            f"{float(error.norm() / one.norm()):.1e} | {float(error.max() / one.max()):.1e}"
-        )
-    return " | ".join(parts)
+        expected = nn.functional.avg_pool2d(reference[None], side)
+        error = (expected - nn.functional.avg_pool2d(found[None], side)).abs()
+        cells.append(f"{float(error.norm() / expected.norm()):.1e}")
+        cells.append(f"{float(error.max() / expected.max()):.1e}")
+    return " | ".join(cells)
 
 
 def main() -> None:
@@ -93,9 +93,8 @@ def main() -> None:
     extractor: Any = SPEC.build(TasedSettings(block_pixels=1), given.weights, "cpu")
     rule = tased_network.unpool
     torch.set_num_threads(1)
-    sys.stdout.write(
-        "| video | unpooling | what | norm | worst | norm, blocks | worst, blocks |\n|-|-|-|-|-|-|-|\n"
-    )
+    head = "| video | unpooling | what | norm | worst | norm, blocks | worst, blocks |"
+    sys.stdout.write(f"{head}\n|-|-|-|-|-|-|-|\n")
     for video in given.videos:
         (window,) = windows_of(video, CLIP_FRAMES, 1)
         clip = stack_clips([[extractor.prepare(frame) for frame in window]], "cpu").contiguous()
@@ -103,11 +102,10 @@ def main() -> None:
             run = partial(conditions, extractor.network, clip)
             maps = {"published": run(as_published), "rule": run(rule)}
         for name, found in maps.items():
-            for what in ("noise", "2 threads", "channels last", "float64"):
-                sys.stdout.write(
-                    f"| {video.name} | {name} | {what} | {told(found['float32'], found[what])} |\n"
-                )
-        apart = told(maps["published"]["float32"], maps["rule"]["float32"])
+            for condition in ("noise", "2 threads", "channels last", "float64"):
+                errors = format_errors(found["float32"], found[condition])
+                sys.stdout.write(f"| {video.name} | {name} | {condition} | {errors} |\n")
+        apart = format_errors(maps["published"]["float32"], maps["rule"]["float32"])
         sys.stdout.write(f"| {video.name} | rule | from published | {apart} |\n")
         sys.stdout.flush()
 

@@ -32,6 +32,7 @@ MAX_ENTRIES = 200_000
 
 def read_checkpoint(file: IO[bytes]) -> Checkpoint:
     """Everything a seekable file holds. Raises Refused, which says why."""
+    # By content, and not by suffix: published files are named .pt, .pth, .pkl and .pickle freely.
     head = file.read(16)
     file.seek(0)
     try:
@@ -87,14 +88,15 @@ def _is_stored_plainly(info: zipfile.ZipInfo) -> bool:
 
 def _zip_root(entries: Mapping[str, zipfile.ZipInfo]) -> str:
     """The folder inside the zip, with its slash, that holds `data.pkl`."""
-    pickles = [name for name in entries if name.endswith("data.pkl")]
-    roots = [name.removesuffix("data.pkl") for name in pickles if name.count("/") == 1]
-    is_torch_script = any(f"{root}constants.pkl" in entries for root in roots)
-    if len(roots) != 1 or is_torch_script:
-        raise InvalidCheckpoint(
-            "it is a zip, but not one that torch.save writes; a TorchScript file holds code"
-        )
-    return roots[0]
+    pickles = [name for name in entries if name.endswith("data.pkl") and name.count("/") == 1]
+    if len(pickles) == 1:
+        root = pickles[0].removesuffix("data.pkl")
+        is_torch_script = f"{root}constants.pkl" in entries
+        if not is_torch_script:
+            return root
+    raise InvalidCheckpoint(
+        "it is a zip, but not one that torch.save writes; a TorchScript file holds code"
+    )
 
 
 def _read_entry(
@@ -115,7 +117,7 @@ def _parse_storage_id(identifier: Any) -> tuple[str, str, int]:
     if not is_known or not is_count:
         raise InvalidCheckpoint("it refers to a block of numbers of an unknown kind")
     # Releases of torch from before 2017 stored views of blocks here.
-    if any(view is not None for view in views):
+    if views != [None] * len(views):
         raise InvalidCheckpoint(
             "it refers to a part of a block, which only old releases of torch do"
         )
@@ -199,6 +201,7 @@ def _read_safetensors(file: IO[bytes]) -> Checkpoint:
     header.pop("__metadata__", None)
     blocks = file.read()
     tensors = {name: _safetensors_entry(name, entry, blocks) for name, entry in header.items()}
+    # Neither gaps nor overlaps: the sizes add up to the file.
     if sum(len(tensor.data) for tensor in tensors.values()) != len(blocks):
         raise InvalidCheckpoint("its tensors do not fill it")
     return Checkpoint(tensors, {"root": ""})
@@ -235,6 +238,6 @@ def safetensors_stream(tensors: Mapping[str, StoredTensor]) -> Iterator[bytes]:
         }
         start = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
     yield struct.pack("<Q", len(text)) + text
     yield from (tensors[name].data for name in order)

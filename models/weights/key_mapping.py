@@ -36,6 +36,7 @@ def load_best_layout(path: Path, layouts: tuple[Layout, ...]) -> dict[str, Tenso
 
     def likeness(layout: Layout) -> tuple[int, int]:
         shared = layout.shapes.keys() & found.keys()
+        # The second number decides if one layout's names include another's.
         return len(shared), -len(layout.shapes)
 
     best = max(layouts, key=likeness)

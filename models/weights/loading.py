@@ -67,6 +67,7 @@ def match_tensors(
     differences = _differences(shapes, expected)
     if differences:
         raise ValueError(f"{path} does not fit this network:\n  " + "\n  ".join(differences))
+    # In the network's order, so that equal tensors give an equal state dict.
     matched = {}
     for name in expected:
         tensor = renamed[name]

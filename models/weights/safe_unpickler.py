@@ -90,6 +90,11 @@ class PickleGlobal:
         """Whether it is a class of a pickled network."""
         return self.text.startswith(CLASS_ROOTS)
 
+    @property
+    def may_be_called(self) -> bool:
+        """Whether a checkpoint may ask to call it."""
+        return self.text in FUNCTIONS or self.is_class
+
 
 @dataclass(eq=False)
 class PickleCall:
@@ -119,6 +124,7 @@ def read_pickle(file: IO[bytes], persistent_load: PersistentLoad = no_persistent
     try:
         for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
             machine.step(operation.name, argument)
+            # Limits against files that are small but expand without end.
             if count > MAX_OPERATIONS or len(machine.stack) > MAX_DEPTH:
                 raise InvalidCheckpoint("it is longer or deeper than any checkpoint")
         return machine.finish()
@@ -138,9 +144,8 @@ def allowed_global(module: str, name: str) -> PickleGlobal:
 
 
 def _is_allowed(found: PickleGlobal) -> bool:
-    is_known = found.text in FUNCTIONS or found.text in NAMES
-    is_dotted_name = all(part.isidentifier() for part in found.text.split("."))
-    return is_dotted_name and (is_known or found.is_class)
+    is_known = found.may_be_called or found.text in NAMES
+    return is_known and all(part.isidentifier() for part in found.text.split("."))
 
 
 def _todays_name(text: str) -> str:
@@ -288,8 +293,7 @@ class _Machine:
     def _make(self, maker: Any, arguments: Any) -> None:
         if not isinstance(maker, PickleGlobal):
             raise InvalidCheckpoint(f"it calls {type(maker).__name__!r}")
-        may_be_called = maker.text in FUNCTIONS or maker.is_class
-        if not may_be_called or not isinstance(arguments, tuple):
+        if not maker.may_be_called or not isinstance(arguments, tuple):
             raise InvalidCheckpoint(f"it calls {maker.text!r}")
         self.stack.append(PickleCall(maker, arguments))
 

@@ -312,8 +312,7 @@ def _torch_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
     if isinstance(sizes, PickleCall) and sizes.arguments:
         sizes = sizes.arguments[0]  # torch.Size(...)
     shape, strides = _checked_sizes(sizes), _checked_sizes(steps)
-    is_offset = type(offset) is int and offset >= 0
-    if not isinstance(storage, Storage) or not is_offset or len(strides) != len(shape):
+    if not isinstance(storage, Storage) or type(offset) is not int:
         raise InvalidCheckpoint("a tensor does not say which numbers it views")
     if not math.prod(shape):
         return StoredTensor(storage.dtype, shape, b"")
@@ -328,6 +327,8 @@ def _check_inside(
     storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> None:
     """InvalidCheckpoint if a view reads beyond its block: `as_strided` does not check that."""
+    if offset < 0 or len(strides) != len(shape):
+        raise InvalidCheckpoint("a tensor does not say which numbers it views")
     steps = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
     last = offset + sum(steps)
     # The count is checked too: strides of 0 could repeat a small block without end.
@@ -340,10 +341,9 @@ def _check_inside(
 
 def _checked_sizes(value: Any) -> tuple[int, ...]:
     """A shape, or strides, of plausible numbers."""
-    is_short = isinstance(value, tuple | list) and len(value) <= 8
-    if not is_short or not all(map(_is_size, value)):
-        raise InvalidCheckpoint(f"a tensor has the shape or strides {str(value)[:100]}")
-    return tuple(value)
+    if isinstance(value, tuple | list) and len(value) <= 8 and all(map(_is_size, value)):
+        return tuple(value)
+    raise InvalidCheckpoint(f"a tensor has the shape or strides {str(value)[:100]}")
 
 
 def _is_size(value: Any) -> bool:
@@ -367,10 +367,12 @@ def _tensor_of_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> Sto
 
 def _numpy_dtype(dtype: Any) -> str:
     """The dtype of a record `numpy.dtype('f4', ...)`, whose state holds the byte order."""
-    if isinstance(dtype, PickleCall) and dtype.maker.text == "numpy.dtype" and dtype.arguments:
-        code = str(dtype.arguments[0]).lstrip("<|=")
-        if code in _NUMPY and _byte_order(dtype) in ("<", "|", "="):
-            return _NUMPY[code]
+    match dtype:
+        case PickleCall(PickleGlobal("numpy.dtype"), (str(code), *_)):
+            name = code.lstrip("<|=")
+            is_little_endian = _byte_order(dtype) in ("<", "|", "=")
+            if is_little_endian and name in _NUMPY:
+                return _NUMPY[name]
     raise InvalidCheckpoint("an array holds something other than little-endian numbers")
 
 

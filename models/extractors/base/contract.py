@@ -78,6 +78,7 @@ class Extractor(Protocol):
 
 def accepts_planes(extractor: Extractor) -> bool:
     """Whether frames may be `Planes`: true if the extractor's attribute `planar` is true."""
+    # getattr, because extractors without planes need not declare the attribute.
     return bool(getattr(extractor, "planar", False))
 
 

@@ -76,6 +76,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def seeded_generator(seed: int | None) -> torch.Generator | None:
+    """A generator for the functions of `nn.init`; None stands for torch's global one."""
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
 def split_into_batches(
     windows: Sequence[T], device: str, key: Callable[[T], Any] = lambda _: None
 ) -> list[list[T]]:
@@ -213,15 +218,18 @@ def stack_clips(
     objects: a GPU receives and resizes one copy of each.
     """
     frames = [frame for clip in clips for frame in clip]
-    unique, indices = _unique_frames(frames) if is_gpu(device) else (frames, None)
-    stacked = _stack_and_resize(unique, device, size)
-    if indices is not None:
-        stacked = stacked[torch.tensor(indices).to(stacked.device)]
+    if not is_gpu(device):
+        stacked = _stack_and_resize(frames, device, size)
+    else:
+        unique, indices = _unique_frames(frames)
+        stacked = _stack_and_resize(unique, device, size)
+        if len(unique) < len(frames):
+            stacked = stacked[torch.tensor(indices).to(stacked.device)]
     return stacked.view(len(clips), -1, *stacked.shape[1:]).transpose(1, 2)
 
 
-def _unique_frames(frames: Sequence[Picture]) -> tuple[Sequence[Picture], list[int] | None]:
-    """The distinct frame objects, and which of them each frame is; None if none is repeated."""
+def _unique_frames(frames: Sequence[Picture]) -> tuple[list[Picture], list[int]]:
+    """The distinct frame objects, and for each frame the index of its object."""
     # By identity: comparing pixels would cost more than the copy that it saves.
     position_of: dict[int, int] = {}
     unique: list[Picture] = []
@@ -229,8 +237,6 @@ def _unique_frames(frames: Sequence[Picture]) -> tuple[Sequence[Picture], list[i
         if id(frame) not in position_of:
             position_of[id(frame)] = len(unique)
             unique.append(frame)
-    if len(unique) == len(frames):
-        return frames, None
     return unique, [position_of[id(frame)] for frame in frames]
 
 

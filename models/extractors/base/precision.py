@@ -158,12 +158,16 @@ def precision_conflicts(extractor: str, arrays: Iterable[str], numerics: Numeric
         refused = [name for name in kept if name not in supported]
         if not refused:
             continue
-        setting, default = ("precision", "fp32") if choice == "bf16" else ("resize", "parity")
+        setting, default = _DEFAULT_OF[choice]
         yield (
             f"{setting} = {choice} changes {', '.join(refused)} too much against {default}; it "
             f"supports {', '.join(supported) or 'no array of this extractor'}. "
             f"Set {setting} = {default}, or keep other arrays"
         )
+
+
+_DEFAULT_OF = {"bf16": ("precision", "fp32"), "fast": ("resize", "parity")}
+"""Lossy choice → its setting, and the value that changes nothing."""
 
 
 def _supported_arrays(extractor: str, choice: str) -> list[str]:

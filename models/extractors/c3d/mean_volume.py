@@ -28,10 +28,10 @@ def load_mean(path: Path) -> NDArray[np.float32]:
     if size > MAX_BYTES:
         raise ValueError(f"{path} has {size} bytes; a mean volume has {4 * np.prod(SHAPE)}")
     volume = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_blob(path)
-    if volume.shape[:1] == (1,):
+    if volume.shape == (1, *SHAPE):
         volume = volume[0]
-    has_form = volume.shape == SHAPE and volume.dtype.kind == "f"
-    if not has_form or not np.isfinite(volume).all():
+    is_mean = volume.shape == SHAPE and volume.dtype.kind == "f"
+    if not is_mean or not np.isfinite(volume).all():
         raise ValueError(
             f"{path} holds {volume.dtype} {volume.shape}, expected finite floats of shape {SHAPE}"
         )

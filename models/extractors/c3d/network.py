@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scale_channels
-from models.extractors.base.inference import to_weight_dtype
+from models.extractors.base.inference import seeded_generator, to_weight_dtype
 from models.extractors.c3d.mean_volume import load_mean
 from models.extractors.c3d.settings import CHANNEL_MEANS, C3DSettings
 from models.weights.key_mapping import Layout
@@ -97,6 +97,7 @@ class C3D(C3DTrunk):
         features = self._features(x)
         if not self.settings.mirror:
             return features
+        # After the crop, which is symmetric, so that both views show the same pixels.
         mirrored = self._features(x.flip(-1))
         return {name: (features[name] + mirrored[name]) / 2 for name in features}
 
@@ -137,7 +138,7 @@ def initialise(network: C3DTrunk, seed: int | None) -> None:
     clips have a cosine of 0.998. This one keeps the scale, so that random features still differ
     between scenes.
     """
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     for layer in network.children():
         if isinstance(layer, nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)

@@ -180,6 +180,7 @@ def known_outputs(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
     if not path.is_file():
         raise GoldenMissing(f"{spec.name} has no golden file {path.name}")
     entry = json.loads(path.read_text())
+    # Through JSON, so that tuples compare equal to lists.
     present = json.loads(json.dumps(golden_entry(spec, {})))
     for key in ("numerics_version", "settings"):
         if entry[key] != present[key]:

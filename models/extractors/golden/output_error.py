@@ -81,6 +81,7 @@ def match_items(reference: NDArray[Any], found: NDArray[Any]) -> tuple[list[int]
 
     Both are `(N, 5 or 6)` boxes; the two lists have one length.
     """
+    # Greedy, not an optimal assignment: overlaps of 0.5 or more leave little choice.
     overlap = _overlaps(reference[:, :4], found[:, :4])
     has_equal_class = (reference[:, None, 5:] == found[None, :, 5:]).all(axis=-1)
     overlap *= has_equal_class
@@ -99,6 +100,7 @@ def _overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
     """`(N, 4)` and `(M, 4)` → `(N, M)` intersections over unions."""
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    # Clipped, so that boxes apart in both directions do not get a positive product.
     shared = np.prod(np.clip(high - low, 0, None), axis=-1, dtype=np.float64)
     areas = [
         np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1, dtype=np.float64) for boxes in (one, other)

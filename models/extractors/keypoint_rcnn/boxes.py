@@ -76,6 +76,7 @@ def apply_deltas(
     centres = boxes[:, :2] + 0.5 * sizes
     shift = deltas[:, :2] / deltas.new_tensor(weights[:2])
     log_scale = (deltas[:, 2:] / deltas.new_tensor(weights[2:])).clamp(max=MAX_LOG_SCALE)
+    # The clamp above keeps a wild prediction from overflowing in exp.
     new_centres = shift * sizes + centres
     new_sizes = log_scale.exp() * sizes
     return torch.cat((new_centres - 0.5 * new_sizes, new_centres + 0.5 * new_sizes), dim=1)
@@ -111,22 +112,25 @@ def best_proposals(
     """
     boxes, scores, levels = [], [], []
     for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
-        anchors, height, width = level_logits.shape
-        flat = level_logits.permute(1, 2, 0).flatten()
-        moves = level_deltas.view(anchors, 4, height, width).permute(2, 3, 0, 1).reshape(-1, 4)
-        moved = apply_deltas(
-            moves, anchors_on(moves.device, height, width, level), (1.0, 1.0, 1.0, 1.0)
-        )
-        best, order = flat.topk(min(len(flat), PROPOSALS_PER_LEVEL))
+        per_cell, height, width = level_logits.shape
+        # Both in the order of `grid_anchors`: row, column, aspect ratio.
+        flat_logits = level_logits.permute(1, 2, 0).flatten()  # (H * W * 3,)
+        by_anchor = level_deltas.view(per_cell, 4, height, width).permute(2, 3, 0, 1)
+        flat_deltas = by_anchor.reshape(-1, 4)  # (H * W * 3, 4)
+        anchors = anchors_on(flat_deltas.device, height, width, level)
+        moved = apply_deltas(flat_deltas, anchors, (1.0, 1.0, 1.0, 1.0))
+        best, order = flat_logits.topk(min(len(flat_logits), PROPOSALS_PER_LEVEL))
         boxes.append(moved[order])
         scores.append(best)
         levels.append(torch.full_like(order, level))
     all_boxes, all_scores, all_levels = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
+    # Before clipping, which would turn an infinite corner into a corner of the picture.
     finite = all_boxes.isfinite().all(dim=1) & all_scores.isfinite()
     clipped = clip_boxes(all_boxes, size)
     kept = finite & is_nonempty(clipped)
     clipped, all_scores, all_levels = clipped[kept], all_scores[kept], all_levels[kept]
-    return clipped[batched_nms(clipped, all_scores, all_levels, PROPOSAL_NMS_THRESHOLD)[:PROPOSALS]]
+    best_first = batched_nms(clipped, all_scores, all_levels, PROPOSAL_NMS_THRESHOLD)
+    return clipped[best_first[:PROPOSALS]]
 
 
 def best_persons(
@@ -158,6 +162,7 @@ def pool_boxes(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int) -> Te
 
     Gives `(sum of N, C, side, side)`. Aligned, with as many samples in a bin as it has cells.
     """
+    # (sum of N, 5): the picture's number, as roi_align expects it, then the box.
     rois = torch.cat(
         [
             functional.pad(of_picture, (1, 0), value=float(picture))

@@ -22,11 +22,12 @@ def decode_keypoints(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)  # (N, 2) width, height
     whole_sizes = sizes.ceil()
     pixel_sizes = sizes / whole_sizes
+    # Person by person: each heatmap is enlarged to another size.
     for person, (width, height) in enumerate(whole_sizes.long().tolist()):
         enlarged = functional.interpolate(
             heatmaps[[person]], (height, width), mode="bicubic", align_corners=False
         )
-        flat = enlarged[0].flatten(1)
+        flat = enlarged[0].flatten(1)  # (K, height * width)
         highest = flat.amax(dim=1)  # (K,)
         index = flat.argmax(dim=1)  # (K,)
         column_row = torch.stack((index % width, index // width), dim=1)  # (K, 2)

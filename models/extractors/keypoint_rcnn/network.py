@@ -185,6 +185,7 @@ class ProposalHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, 256, H, W)` of one level → logits `(B, 3, H, W)` and deltas `(B, 12, H, W)`."""
+        # The two small layers stay in float32: they decide which boxes there are.
         hidden = torch.relu(self.conv(x)).float()
         return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
@@ -271,6 +272,7 @@ class KeypointRCNN(nn.Module):
         maps = [level.float() for level in pyramid[:4]]  # p2 to p5, from which boxes are pooled
         proposals = _proposals_of_pictures(rpn_outputs, size)
         classified = self.classify_proposals(maps, proposals)
+        # One picture at a time from here on: each has another number of boxes.
         kept = []
         for (boxes, probabilities), frame_size in zip(classified, frame_sizes, strict=True):
             best = best_persons(
@@ -281,6 +283,7 @@ class KeypointRCNN(nn.Module):
                 nms_threshold=settings.nms_threshold,
             )
             kept.append(_keep_persons(*best, size, frame_size, settings.max_persons))
+        # Together again: the convolutions of the keypoint head are the expensive part.
         keypoints = self._keypoints(maps, [boxes for boxes, _ in kept])
         persons_of_pictures = []
         for picture, frame_size in enumerate(frame_sizes):
@@ -301,6 +304,7 @@ class KeypointRCNN(nn.Module):
 
         Zeros on the right and below pad the sides to multiples of 32.
         """
+        # Contiguous, the memory layout of Detectron2, so that convolutions add up in its order.
         bgr = pictures.flip(1).float().contiguous() - self.mean
         height, width = pictures.shape[2:]
         return functional.pad(bgr, (0, -width % SIZE_DIVISIBILITY, 0, -height % SIZE_DIVISIBILITY))

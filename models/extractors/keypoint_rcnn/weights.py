@@ -84,6 +84,7 @@ def _draw_zero_sum(weight: Tensor, fan_in: int, generator: torch.Generator) -> N
 
 
 def _set_gains(network: KeypointRCNN) -> None:
+    # The norms' statistics are 0 and 1, so that their weight is the only gain.
     network.get_buffer("backbone.bottom_up.stem.conv1.norm.weight").fill_(INPUT_GAIN)
     for block in network.modules():
         if not isinstance(block, Bottleneck):

@@ -6,9 +6,9 @@ import bisect
 import math
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from models.extractors.base.inference import seeded_generator
 from models.extractors.tased.network import AFTER_UNPOOLING, S3D_STARTS, TasedNet
 from models.weights.loading import load_matching_tensors
 
@@ -58,7 +58,7 @@ def initialise(network: TasedNet, seed: int | None) -> None:
 
     Drawn from `seed`, or from torch's global generator.
     """
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     for name, layer in network.named_modules():
         if not isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
             continue

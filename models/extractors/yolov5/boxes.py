@@ -103,13 +103,14 @@ def best_detections(boxes: Tensor, scores: Tensor, settings: NmsSettings) -> lis
 
     Each picture's are `(n, 6)`: x1, y1, x2, y2, score, class. A box counts only for its best class.
     """
-    best_scores, classes = scores.max(2)
+    best_scores, classes = scores.max(2)  # (B, N) each
     picture, box = (best_scores > settings.score_threshold).nonzero(as_tuple=True)
     kept = boxes[picture, box]
     centres, halves = kept[:, :2], kept[:, 2:] / 2
     score = best_scores[picture, box, None]
     class_number = classes[picture, box, None].to(boxes.dtype)
     candidates = torch.cat((centres - halves, centres + halves, score, class_number), 1)
+    # `nonzero` goes picture by picture, so a split by counts gives each picture its own.
     counts = torch.bincount(picture, minlength=len(boxes)).tolist()
     return [_suppress(of_picture, settings) for of_picture in torch.split(candidates, counts)]
 
@@ -131,6 +132,7 @@ def _suppress(candidates: Tensor, settings: NmsSettings) -> Tensor:
     # Stable, so that equal scores keep the order of places on every device.
     best_first = candidates[:, 4].argsort(descending=True, stable=True)[:MAX_CANDIDATES]
     candidates = candidates[best_first]
+    # One call for all classes: the offset keeps boxes of different classes apart.
     moved = candidates[:, :4] + candidates[:, 5:] * settings.class_offset
     return candidates[nms(moved, candidates[:, 4], settings.nms_threshold)[: settings.limit]]
 

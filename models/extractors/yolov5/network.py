@@ -173,6 +173,7 @@ class AnchorHead(nn.Module):
         batch, _, height, width = x.shape
         logits = self.m[level](x).view(batch, 3, 5 + CLASSES, height, width).permute(0, 1, 3, 4, 2)
         xy, wh, rest = logits.sigmoid().split((2, 2, 1 + CLASSES), -1)
+        # A centre may lie half a cell outside its own; a side is up to four times its anchor's.
         xy = (xy * 2 + (_cells(x) - 0.5)) * STRIDES[level]
         wh = (wh * 2) ** 2 * (self.anchors[level] * STRIDES[level]).view(3, 1, 1, 2)
         return torch.cat((xy, wh, rest), -1).reshape(batch, -1, 5 + CLASSES)
@@ -191,7 +192,7 @@ class Distances(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, 4 * BINS, N)` logits → `(B, 4, N)` in strides."""
         batch, _, places = x.shape
-        shares = x.view(batch, 4, BINS, places).transpose(2, 1).softmax(1)
+        shares = x.view(batch, 4, BINS, places).transpose(2, 1).softmax(1)  # (B, BINS, 4, N)
         out: Tensor = self.conv(shares).view(batch, 4, places)
         return out
 
@@ -273,6 +274,7 @@ class YOLOv5(nn.Module):
 
         Channels below are those of size l; other sizes scale them.
         """
+        # Top down to p3, then bottom up to p5, as in PANet.
         x = to_weight_dtype(pictures.float() / 255, self)
         x = self._run(x, 0, 1, 2)  # (B, 128, H/4, W/4)
         x8 = self._run(x, 3, 4)  # (B, 256, H/8, W/8)

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from models.weights.loading import match_tensors, read_tensors
 
 Shapes = dict[str, tuple[int, ...]]
 
+ANCHOR_RELEASES = tuple(release for release in RELEASES if release != "u")
 HEAD = "model.24."
 ANCHORS, ANCHOR_GRID = f"{HEAD}anchors", f"{HEAD}anchor_grid"
 ANCHOR_GRID_SHAPE = (3, 1, 3, 1, 1, 2)
@@ -115,10 +117,9 @@ def infer_release(shapes: Mapping[str, tuple[int, ...]]) -> str:
     if any(name.startswith(("model.9.linear.", "model.10.linear.")) for name in shapes):
         return "a YOLOv5 that classifies whole pictures"
     trunk = _without_head(shapes)
-    # The trunks of v7.0 and u are equal; only the head tells them apart.
+    # The trunks of v7.0 and u are equal; only their heads differ.
     is_anchor_free = f"{HEAD}dfl.conv.weight" in shapes
-    releases = ["u"] if is_anchor_free else [release for release in RELEASES if release != "u"]
-    for release in releases:
+    for release in ("u",) if is_anchor_free else ANCHOR_RELEASES:
         for size in RELEASES[release]:
             if trunk == _without_head(expected_tensors(size, release)):
                 return _description(size, release) + _head_description(shapes)
@@ -156,12 +157,7 @@ def initialise(network: YOLOv5, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
-        # The fixed bins of the anchor-free head have no gradient, and stay.
-        if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad:
-            _draw_zero_sum(layer, generator)
-        elif isinstance(layer, nn.BatchNorm2d):
-            layer.weight.fill_(GAIN)
-            layer.bias.fill_(SHIFT)
+        _initialise_layer(layer, generator)
     for block in network.modules():
         if isinstance(block, C3):
             _damp_residuals(block)
@@ -169,6 +165,15 @@ def initialise(network: YOLOv5, seed: int) -> None:
     first_conv = first.conv if isinstance(first, Focus) else first
     first_conv.get_parameter("bn.weight").fill_(FIRST_GAIN)
     _initialise_head(network.model["24"])
+
+
+def _initialise_layer(layer: nn.Module, generator: torch.Generator) -> None:
+    if isinstance(layer, nn.BatchNorm2d):
+        layer.weight.fill_(GAIN)
+        layer.bias.fill_(SHIFT)
+    # The fixed bins of the anchor-free head have no gradient, and stay.
+    if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad:
+        _draw_zero_sum(layer, generator)
 
 
 def _draw_zero_sum(layer: nn.Conv2d, generator: torch.Generator) -> None:
@@ -181,8 +186,8 @@ def _draw_zero_sum(layer: nn.Conv2d, generator: torch.Generator) -> None:
 
 def _damp_residuals(block: C3) -> None:
     gain = RESIDUAL_GAIN / math.sqrt(len(block.m))
-    for bottleneck in block.m:
-        if isinstance(bottleneck, Bottleneck) and bottleneck.residual:
+    for bottleneck in cast(Iterable[Bottleneck], block.m):
+        if bottleneck.residual:
             bottleneck.get_parameter("cv2.bn.weight").fill_(gain)
 
 

@@ -64,6 +64,7 @@ class FNN(nn.Module):
 
     def forward(self, rows: Tensor, late: Tensor | None = None) -> Tensor:
         """`(N, inputs)` and, if the network was built for it, `(N, late)` → `(N,)`."""
+        # Dropout comes before each layer, the last one included.
         rates = iter(self.settings.dropouts)
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             rows = functional.dropout(rows, next(rates), self.training)
@@ -112,6 +113,7 @@ def single_vector_array(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """`(..., L, D)` and `(..., L)` bool → `(..., D)`: the mean under the mask, 0 if it is empty."""
+    # Filled, and not multiplied: NaN under the mask must not survive.
     total = values.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=-2)
     return total / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
@@ -152,6 +154,7 @@ def k_nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Te
 
 def scatter_to_positions(values: Tensor, mask: Tensor) -> Tensor:
     """`(N,)` numbers of the N positions in a `(B, T)` mask → `(B, T)` float32, zero elsewhere."""
+    # Out of place, so that autograd sees it.
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, values.float())
 
 

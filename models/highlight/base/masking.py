@@ -24,7 +24,7 @@ class MaskedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(N, C, T, ...)` and `(N, T)` bool → the same shape, zero outside the mask."""
-        rows = x.transpose(1, 2)[mask]
+        rows = x.transpose(1, 2)[mask]  # (M, C, ...), the positions that exist
         values = rows.unsqueeze(-1).flatten(2)  # (M, C, cells); one cell in 1 dimension
         norm = self.norm
         has_variance = rows.numel() > norm.num_features

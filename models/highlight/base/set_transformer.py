@@ -91,7 +91,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(B, N, D)` and `(B, N)` bool → `(B, N, D)`; no segment attends outside the mask."""
         projected = self.query_key_value(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)  # (B, heads, N, D / heads) each
         attended = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask[:, None, None, :], scale=self.scale
         )
@@ -160,7 +160,7 @@ def neighbour_sets(mask: Tensor, size: int, is_repeated: bool) -> tuple[Tensor, 
     """
     after = size // 2
     before = (size - 1) // 2 if is_repeated else size // 2
-    counts = mask.sum(dim=1)
+    counts = mask.sum(dim=1)  # segments of each video
     ends = counts.cumsum(dim=0)
     # The first and last segment of the video of each segment.
     first = (ends - counts).repeat_interleave(counts)[:, None]

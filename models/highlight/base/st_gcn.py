@@ -55,7 +55,7 @@ def spatial_partition(
     adjacent = np.eye(keypoints, dtype=bool)
     for a, b in links:
         adjacent[a, b] = adjacent[b, a] = True
-    share = adjacent / adjacent.sum(0)
+    share = adjacent / adjacent.sum(0)  # columns sum to 1
     distance = _hops(adjacent, center)
     if farthest is not None:
         distance = np.where(distance > farthest, np.inf, distance)
@@ -110,8 +110,9 @@ class STGCNUnit(nn.Module):
         if self.shortcut is not None and self.shortcut_norm is not None:
             shortcut = self.shortcut_norm(self.shortcut(x), mask)
         weights = self.get_buffer("partition") * self.importance
-        x = self.spatial(x)
+        x = self.spatial(x)  # (N, K * outputs, T, V)
         x = x.reshape(len(x), len(weights), x.shape[1] // len(weights), *x.shape[2:])
+        # Each keypoint v gives to w by the weights of their partition k.
         x = torch.relu(self.spatial_norm(torch.einsum("nkctv,kvw->nctw", x, weights), mask))
         x = self.dropout(self.temporal_norm(self.temporal(x), mask))
         return torch.relu(x + shortcut if self.residual else x)

@@ -42,6 +42,7 @@ class _Reversal(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
         ctx.strength = strength
+        # A view: autograd ignores a function that returns its input itself.
         return x.view_as(x)
 
     @staticmethod

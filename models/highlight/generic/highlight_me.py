@@ -73,6 +73,7 @@ class GraphUnit(nn.Module):
         y = self.own(x) + self.along_bones(self.bones @ x) + self.between_persons(mean_of_others)
         y = torch.relu(y).masked_fill(absent, 0)
         batch, frames, persons, keypoints, channels = y.shape
+        # (B·P·J, C, T): a convolution along time for each keypoint of each person.
         tracks = y.permute(0, 2, 3, 4, 1).reshape(-1, channels, frames)
         convolved = self.along_time(tracks).view(batch, persons, keypoints, channels, frames)
         y = torch.relu(convolved.permute(0, 4, 1, 2, 3))
@@ -109,6 +110,7 @@ class HighlightMe(nn.Module):
         frame_codes = masked_mean(codes.mean(dim=3), present)  # (B, T, C)
         scores = torch.sigmoid(self.scorer(frame_codes)).squeeze(-1)  # (B, T)
         scores = scores.masked_fill(~present.any(dim=2), 0)
+        # A frame that scores 0 contributes nothing to the reconstruction.
         decoded = codes * scores[..., None, None, None]
         for unit in self.decoder:
             decoded = unit(decoded, present)

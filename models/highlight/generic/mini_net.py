@@ -69,6 +69,7 @@ class MiniNet(nn.Module):
         for layer in self.embed:
             x = torch.relu(layer(x))
         x = functional.dropout(x, self.dropout, self.training)
+        # Gated attention (Ilse et al., 2018), with ReLU for tanh as in the code.
         gated = torch.relu(self.value(x)) * torch.sigmoid(self.gate(x))
         scores = self.attention(gated).squeeze(-1).float()
         weights = scores.masked_fill(~batch.mask, torch.finfo(scores.dtype).min).softmax(dim=-1)

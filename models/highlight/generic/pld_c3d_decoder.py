@@ -60,6 +60,6 @@ class C3DMaps(nn.Module):
         *shallow, deepest = self.encoder.stages((clips.float() - self.mean).flip(1))
         x = functional.relu(self.norm(self.over_time(deepest)[:, :, 0]))  # (N, C, H/16, W/16)
         for number, stage in enumerate(reversed(shallow)):
-            last_step = self.skips[number](stage[:, :, -1])
+            last_step = self.skips[number](stage[:, :, -1])  # of the clip's last frames
             x = functional.relu(self.norms[number](self.doubles[number](x) + last_step))
         return cast(Tensor, self.last(x))[:, 0].sigmoid()

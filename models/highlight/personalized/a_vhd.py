@@ -117,6 +117,7 @@ class Encoder(nn.Module):
                 x = torch.relu(self.get_submodule(f"conv{block}_{number}")(x))
             x = functional.max_pool1d(x, kernel_size=2, ceil_mode=True)
             pooled.append(x)
+        # fc6 and fc7 are the fully connected layers of VGG, as convolutions.
         x = self.dropout(torch.relu(self.fc6(x)))
         return self.dropout(torch.relu(self.fc7(x))), pooled[3]
 
@@ -149,6 +150,7 @@ class Decoder(nn.Module):
         if affine is not None:
             split = 2 * self.widths[0]
             last_affine, pool4_affine = affine[:, :split], affine[:, split:]
+        # As in FCN-16s: the coarse scores, doubled, plus those of the fourth pooling.
         upscored = self.upscore2(self.score_fr(self._norm(last, last_affine)))
         skipped = self.score_pool4(self._norm(pool4, pool4_affine))
         summed = upscored + skipped[..., POOL4_OFFSET : POOL4_OFFSET + upscored.shape[-1]]
@@ -257,9 +259,10 @@ class FCSN(nn.Module):
         logits = torch.zeros(*batch.mask.shape, 2, device=features.device)
         for length, videos in group_by_length(batch.mask):
             rows = features[videos][batch.mask[videos]].view(len(videos), length, -1)
-            last, pool4 = self.encoder(rows.mT)
+            last, pool4 = self.encoder(rows.mT)  # (N, D, length) goes in
             group_affine = None if affine is None else affine[videos]
             group_logits = self.decoder(last, pool4, group_affine, length)
+            # masked_scatter fills in the order of the mask, which is that of `videos`.
             in_group = batch.mask.new_zeros(len(batch.mask), 1).index_fill(0, videos, value=True)
             places = (in_group & batch.mask).unsqueeze(-1)
             logits = logits.masked_scatter(places, group_logits.mT.float())
@@ -268,6 +271,7 @@ class FCSN(nn.Module):
     def _affine(self, batch: Batch, history: nn.Module) -> Tensor:
         elements, exists = history_elements(batch, self.key, is_normalised=self.is_normalised)
         predicted: Tensor = history(elements, exists)
+        # Bias 0 and scale 1 for users without a history.
         neutral = torch.cat(
             [predicted.new_tensor([0, 1]).repeat_interleave(width) for width in self.decoder.widths]
         )

@@ -126,6 +126,7 @@ class Residual(LinearRanker):
         super().__init__(width + 1)
         self.key = key
         self.generic = Video2GIF(key, width, settings).requires_grad_(False)
+        # Only the generic score counts until one user's weights are loaded.
         with torch.no_grad():
             self.linear.weight.zero_()[0, -1] = 1
             self.linear.bias.zero_()

@@ -16,7 +16,7 @@ which each clip is brought, T_τ frames of a window of the target, W windows, d 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -173,7 +173,7 @@ class Stream(nn.Module):
         """
         z = self._prime(self.prime_target, target)
         weighted = z * self.weigh_target_frames(z, target.mask).unsqueeze(-1)  # ψ_τ
-        shares = (preference / math.sqrt(self.width)).softmax(-1)
+        shares = (preference / math.sqrt(self.width)).softmax(-1)  # of the d features
         shares = torch.where(is_known.unsqueeze(1), shares, 1 / self.width)
         return torch.einsum("ntd,nd->nt", weighted, shares)
 
@@ -203,6 +203,7 @@ class MHAFusion(nn.Module):
         """Windows of all users go through together, except those without a position."""
         in_window = self._windows(batch.mask)
         is_used = in_window.any(1)
+        # Every user has the same number of windows, one after the other.
         window = torch.arange(len(is_used), device=is_used.device)[is_used]
         user_of_window = window * len(batch.mask) // max(len(is_used), 1)
         exists = batch.history_mask.any(2)
@@ -285,34 +286,29 @@ def _stream_arrays(stream: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[
 
 def _channels(stream: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """C of all arrays of a stream together. ValueError unless their other dimensions fit."""
-    listed = list(shapes.values())
     if stream == "objects":
         expected, channel_axis = "(C, g, g), with one g", 0
-        fits = _are_object_maps(listed)
     else:
         expected, channel_axis = f"(P, {len(KEYPOINTS)}, C), with one P", 2
-        fits = _are_poses(listed)
-    if not fits:
+    if not _fit_together(stream, list(shapes.values())):
         found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
         raise ValueError(
             f"arrays of the stream {stream} must have the shape {expected}; got {found}"
         )
-    return sum(shape[channel_axis] for shape in listed)
+    return sum(shape[channel_axis] for shape in shapes.values())
 
 
-def _are_object_maps(shapes: list[tuple[int, ...]]) -> bool:
-    """Whether all are (C, g, g) with one g."""
-    cells = {shape[1:] for shape in shapes}
-    return len(cells) == 1 and all(len(shape) == 3 for shape in shapes)
-
-
-def _are_poses(shapes: list[tuple[int, ...]]) -> bool:
-    """Whether all are (P, 17, C) with one P."""
-    persons_keypoints = {shape[:2] for shape in shapes if len(shape) == 3}
-    if len(persons_keypoints) != 1 or any(len(shape) != 3 for shape in shapes):
-        return False
-    ((_, keypoints),) = persons_keypoints
-    return keypoints == len(KEYPOINTS)
+def _fit_together(stream: str, shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether all shapes are of the stream's kind, and differ only in their channels."""
+    first = shapes[0]
+    for shape in shapes:
+        if len(shape) != 3:
+            return False
+        if stream == "objects" and shape[1:] != first[1:]:
+            return False
+        if stream == "poses" and shape[:2] != (first[0], len(KEYPOINTS)):
+            return False
+    return True
 
 
 def _build(settings: MHAFusionSettings, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:

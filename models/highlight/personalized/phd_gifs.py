@@ -188,6 +188,7 @@ class LateFusion(nn.Module):
 
     def forward(self, batch: Batch) -> Scores:
         """Scores without bounds; `parts` holds `first` and `second`, `(B, T)` each."""
+        # ω is a buffer: validation pairs fit it, not the gradient.
         first, second = self.first(batch).scores, self.second(batch).scores
         return Scores(first + self.omega * second, {"first": first, "second": second})
 

@@ -226,6 +226,7 @@ class PRNet(nn.Module):
     def _normed(self, encoded: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
         """Each `(N, T, d)` and `(N, T)` → the same shape, normalised by the statistics of all."""
         rows = [part[mask] for part, mask in zip(encoded, masks, strict=True)]
+        # All rows as one sequence (1, d, M), so that target and history share their statistics.
         together = torch.cat(rows).T.unsqueeze(0)
         normed = self.norm(together, masks[0].new_ones(1, together.shape[2])).squeeze(0).T
         normed_rows = torch.split(normed, [len(part) for part in rows])
@@ -245,7 +246,9 @@ class PRNet(nn.Module):
 
     def _attention(self, frames: Tensor, clips: Tensor, exists: Tensor) -> Tensor:
         """a of eq. 3, `(B, T, K)`, or equal shares; zero for a clip that does not exist."""
+        # (B, T, K) cosines; eq. 3 has them scaled by λ.
         likeness = F.normalize(frames, dim=-1) @ F.normalize(clips, dim=-1).transpose(1, 2)
+        # Equal logits make the softmax a mean.
         if self.settings.preference.startswith("mean"):
             likeness = torch.zeros_like(likeness)
         exists = exists.unsqueeze(1)
