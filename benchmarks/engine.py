@@ -1,12 +1,12 @@
-"""Is the engine as fast as its slowest part? `python -m benchmarks.engine VIDEO --extractors
-c3d,yolov5`.
+"""Compares the extraction engine with its slowest part.
 
-For each extractor, and for all of them together, interleaved rounds of one run, medians of wall
-seconds:
+`python -m benchmarks.engine VIDEO --extractors c3d,yolov5` measures each extractor, and all of them
+together, in interleaved rounds of one run, and prints medians of wall seconds:
 
 - decode: the child decodes, and every frame is prepared as the networks want it; nothing is
   computed;
-- forward: the windows of the same video, prepared beforehand, through the network on as many threads;
+- forward: the windows of the same video, prepared beforehand, through the network on as many
+  threads;
 - engine: `process_video`, as a build does it; and once more with a network that answers nothing at
   once (`stubbed`).
 
@@ -47,7 +47,7 @@ Work = tuple[Extractor, list[Window], dict[int, Any]]
 
 @dataclass(frozen=True)
 class Stubbed:
-    """Prepares as the extractor does; answers zeros."""
+    """Prepares frames as the extractor does, but returns zeros."""
 
     variant: Variant
     inner: Extractor
@@ -63,16 +63,15 @@ class Stubbed:
 
     def extract(self, windows: Sequence[Sequence[Any]]) -> Mapping[str, Sequence[NDArray[Any]]]:
         """Zeros, or no items."""
-        forms = self.variant.arrays.items()
-        rows = {
-            name: np.zeros((0, *form.item_shape) if form.ragged else form.item_shape)
-            for name, form in forms
-        }
-        return {name: [row] * len(windows) for name, row in rows.items()}
+        rows = {}
+        for name, array in self.variant.arrays.items():
+            shape = (0, *array.item_shape) if array.ragged else array.item_shape
+            rows[name] = [np.zeros(shape)] * len(windows)
+        return rows
 
 
 def decoded(video: Path, decoder: SubprocessDecoder, fed: Fed) -> list[Work]:
-    """All windows with their prepared frames; what decoding alone is."""
+    """All windows with their prepared frames: decoding without computing."""
     kept: list[dict[int, Any]] = [{} for _ in fed]
     windows: list[list[Window]] = [[] for _ in fed]
     for event in decoder.decode("v", video, [variant.sampling_of("v") for variant, _ in fed]):

@@ -1,9 +1,8 @@
-"""Training steps of set-based learning at its published width: `python -m benchmarks.set_step
---device cuda`.
+"""Training steps per second of set-based learning at its published width.
 
-671 million parameters of transformer, sets of 20 segments of 4,096 numbers that are drawn, SGD with
-momentum, one set of each kind a step, as the recipes have it. Prints Markdown: steps a second after
-a first one, and the most memory.
+`python -m benchmarks.set_step --device cuda`: a transformer of 671 million parameters, sets of 20
+segments of 4,096 random numbers, SGD with momentum, one set of each kind per step, as the recipes
+have it. Prints Markdown: steps per second after a first step, and the peak memory.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What a GPU gives: `python -m benchmarks.device VIDEO --out FOLDER`, within minutes, with seeded
-random weights.
+"""Measures extractors on a GPU in minutes: `python -m benchmarks.device VIDEO --out FOLDER`.
+
+Weights are random and seeded.
 
 - parity: every kept array on the GPU against the CPU's (fp32, parity), in fp32, bf16 and with the
   fast resize;

@@ -21,7 +21,7 @@ from models.extractors.base.precision import is_gpu
 
 
 def tensors(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors of a network's answer, whatever holds them."""
+    """All tensors of a network's output, also in nested dicts, lists and tuples."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):

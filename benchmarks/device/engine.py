@@ -91,11 +91,16 @@ def asked_of(variant: Variant, extractor: Extractor) -> VideoSampling:
 def decoding_seconds(
     video: Path, copies: int, fed: Sequence[tuple[Variant, Extractor]], decoders: int
 ) -> float:
-    """Seconds that decoding and preparing all copies takes, with nothing computed and nothing
-    kept.
-    """
+    """Seconds to decode and prepare all copies, without computing or keeping anything."""
     left = iter(range(copies))
     lock = threading.Lock()
+
+    def prepare_frame(event: object) -> None:
+        if not isinstance(event, FrameEvent | YuvFrameEvent):
+            return
+        frame = event.rgb if isinstance(event, FrameEvent) else event.planes
+        for place in event.wanted_by:
+            fed[place][1].prepare(frame)
 
     def work() -> None:
         with SubprocessDecoder() as decoder:
@@ -104,10 +109,7 @@ def decoding_seconds(
                     if next(left, None) is None:
                         return
                 for event in decoder.decode("v", video, [asked_of(*one) for one in fed]):
-                    if isinstance(event, FrameEvent | YuvFrameEvent):
-                        frame = event.rgb if isinstance(event, FrameEvent) else event.planes
-                        for place in event.wanted_by:
-                            fed[place][1].prepare(frame)
+                    prepare_frame(event)
 
     threads = [threading.Thread(target=work) for _ in range(decoders)]
     began = time.perf_counter()
@@ -125,9 +127,7 @@ def computing_seconds(
     fed: Sequence[tuple[Variant, Extractor]],
     device: str,
 ) -> float:
-    """Seconds that the windows of all copies take, prepared beforehand, through the batches of a
-    build.
-    """
+    """Seconds to compute the windows of all copies, prepared beforehand, in a build's batches."""
     with process.make_executor(device) as lanes:
         clips = {
             variant.name: prepared(extractor, windows_of(variant.name, frames, 8))
@@ -150,7 +150,7 @@ def computing_seconds(
 
 
 def rows_of_copy(video: Path, variants: Sequence[Variant]) -> dict[str, int]:
-    """How many windows the video gives each."""
+    """Variant → how many windows of the video it has."""
     counts = dict.fromkeys((variant.name for variant in variants), 0)
     with SubprocessDecoder() as decoder:
         for event in decoder.decode("v", video, [variant.sampling_of("v") for variant in variants]):

@@ -1,6 +1,4 @@
-"""Extractors with seeded random weights, windows of a real video, and the clock: what all sections
-share.
-"""
+"""Shared by all sections: seeded extractors, windows of a real video, and the clock."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Windows a second at several batch sizes, the network alone as a share of the peak, and the hours
-that follow.
-"""
+"""Windows per second at several batch sizes, the share of the GPU's peak, and hours for PHD2."""
 
 from __future__ import annotations
 

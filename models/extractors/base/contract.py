@@ -115,7 +115,7 @@ class ExtractorSpec:
     """
     needs_weights: bool
     windows_per_batch: int = 1
-    """Fixed, so that the same video gives the same bytes on a CPU, whatever else runs."""
+    """Fixed, so that the same video gives the same bytes on a CPU under any load."""
     windows_on_gpu: int = 32
     """On a GPU at most so many windows, of any videos, share a batch. More are not faster."""
     files: Callable[[Any], tuple[str, ...]] = lambda _: ()

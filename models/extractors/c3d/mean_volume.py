@@ -28,7 +28,7 @@ def load_mean(path: Path) -> NDArray[np.float32]:
     if size > MAX_BYTES:
         raise ValueError(f"{path} has {size} bytes; a mean volume has {4 * np.prod(SHAPE)}")
     volume = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_blob(path)
-    if volume.shape == (1, *SHAPE):
+    if volume.shape[:1] == (1,):
         volume = volume[0]
     is_mean = volume.shape == SHAPE and volume.dtype.kind == "f"
     if not is_mean or not np.isfinite(volume).all():

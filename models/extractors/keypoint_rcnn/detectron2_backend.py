@@ -43,8 +43,9 @@ class Detectron2Detector:
     def __call__(
         self, pictures: Tensor, frame_sizes: Sequence[tuple[int, int]], settings: RcnnSettings
     ) -> list[Persons]:
-        """`(B, 3, H, W)` uint8 RGB, resized from frames of `frame_sizes` (height, width) → the
-        persons of each picture.
+        """The persons of each of `(B, 3, H, W)` uint8 RGB pictures.
+
+        They were resized from frames of `frame_sizes` (height, width).
         """
         return [
             self._persons(picture, frame_size, settings)

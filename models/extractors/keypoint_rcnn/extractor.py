@@ -30,9 +30,7 @@ of each picture.
 
 
 def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
-    """(height, width) after resizing: the shorter side becomes `shorter`, the longer at most
-    `longest`.
-    """
+    """(height, width) with a shorter side of `shorter`, unless the longer exceeds `longest`."""
     # In Detectron2's order of operations: another order rounds some sizes differently, and moves
     # every box after it.
     scale = shorter / min(height, width)

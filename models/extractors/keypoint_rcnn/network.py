@@ -246,8 +246,9 @@ class KeypointRCNN(nn.Module):
         )
 
     def set_precision(self, precision: str) -> None:
-        """Lower the heavy layers to `precision`; layers that place and score boxes and keypoints
-        stay in float32.
+        """Lower the heavy layers to `precision`.
+
+        Layers that place and score boxes and keypoints stay in float32.
         """
         head = self.roi_heads["keypoint_head"]
         heavy = [
@@ -262,8 +263,9 @@ class KeypointRCNN(nn.Module):
     def forward(
         self, pictures: Tensor, frame_sizes: Sequence[tuple[int, int]], settings: RcnnSettings
     ) -> list[Persons]:
-        """`(B, 3, H, W)` uint8 RGB, resized from frames of `frame_sizes` (height, width) → the
-        persons of each picture.
+        """The persons of each of `(B, 3, H, W)` uint8 RGB pictures.
+
+        They were resized from frames of `frame_sizes` (height, width).
         """
         size = (pictures.shape[2], pictures.shape[3])
         pyramid = self.backbone(to_weight_dtype(self._normalised(pictures), self.backbone))
@@ -312,8 +314,9 @@ class KeypointRCNN(nn.Module):
     def classify_proposals(
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Each picture's `(N, 4)` proposals over p2 to p5 → corrected boxes, and `(N,)`
-        probabilities of a person.
+        """Each picture's `(N, 4)` proposals → corrected boxes, and `(N,)` person probabilities.
+
+        `maps` are p2 to p5.
         """
         hidden = self.roi_heads["box_head"](pool_boxes(maps, proposals, 7))  # (sum of N, 1024)
         predictor = self.roi_heads["box_predictor"]
@@ -329,8 +332,9 @@ class KeypointRCNN(nn.Module):
     def _keypoints(
         self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Of each picture's `(N, 4)` boxes the `(N, K, 3)` keypoints in pixels of the resized
-        picture, and their `(N, K, 512)` features.
+        """Each picture's `(N, 4)` boxes → `(N, K, 3)` keypoints and `(N, K, 512)` features.
+
+        Boxes and keypoints are in pixels of the resized picture.
         """
         features, heatmaps = self.roi_heads["keypoint_head"](pool_boxes(maps, boxes, 14))
         all_boxes = torch.cat(list(boxes))

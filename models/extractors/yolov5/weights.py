@@ -67,7 +67,7 @@ def load_tensors(path: Path, settings: YOLOv5Settings) -> dict[str, Tensor]:
     """The network's tensors from a published file, floating ones as float32.
 
     ValueError if the file is of another size, release or head, or has another count of classes. The
-    error says what the file is, as far as its names and shapes show.
+    error names the size and release that its names and shapes show.
     """
     tensors = read_tensors(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -142,7 +142,7 @@ def k_nearest(cosines: Tensor, exists: Tensor, settings: DistanceSettings) -> Te
 
     Zeros fill up if fewer than `nearest` elements exist.
     """
-    # -inf marks elements that do not exist: they sort last, whatever the sign of the cosines.
+    # -inf marks elements that do not exist: they sort last, also after negative cosines.
     existing = cosines.masked_fill(~exists.unsqueeze(1), -torch.inf)
     ordered = existing.sort(dim=-1, descending=True)[0]
     missing = max(0, settings.nearest - ordered.shape[-1])

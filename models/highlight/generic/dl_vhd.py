@@ -52,9 +52,7 @@ class DLVHD(nn.Module):
         self.scorers = nn.ModuleDict({name: Scorer(width, settings) for name in chosen})
 
     def forward(self, batch: Batch) -> Scores:
-        """The mean of the learners' scores; each one's own `(B, T)` is in `parts`, beside
-        `embeddings`.
-        """
+        """The mean of the learners' scores; `parts` has each learner's, and `embeddings`."""
         embeddings = self.encoder(batch)
         each = {name: scorer(embeddings, batch.mask) for name, scorer in self.scorers.items()}
         mean = torch.stack(list(each.values())).mean(dim=0)

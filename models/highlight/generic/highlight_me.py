@@ -142,7 +142,7 @@ def _build(settings: HighlightMeSettings, shapes: Mapping[str, tuple[int, ...]])
 
 SPEC = ModelSpec(
     name="highlight_me",
-    source="HighlightMe (ICCV 2021), poses only, as far as it is known",
+    source="HighlightMe (ICCV 2021), poses only, from its abstract",
     arrays=("keypoint_rcnn/joints",),
     unit="row",
     history="none",

@@ -94,9 +94,7 @@ class SLModule(nn.Module):
         self.scorer = Scorer(width, settings)
 
     def forward(self, batch: Batch) -> Scores:
-        """`parts["embeddings"]` is `(B, T, D)`, the scorer's input; without a transformer it is the
-        features.
-        """
+        """`parts["embeddings"]` is `(B, T, D)`, the scorer's input."""
         embeddings = self.encoder(batch)
         return Scores(self.scorer(embeddings, batch.mask), {"embeddings": embeddings})
 

@@ -174,7 +174,7 @@ MAX_SIMILARITY = ModelSpec(
 VIDEO_MMR = ModelSpec(
     name="video_mmr",
     source=_PAPER
-    + "section 5.1, Video-MMR: the relevance to the query alone, without the redundancy term",
+    + "section 5.1, Video-MMR: only the relevance to the query, without the redundancy term",
     arrays=("c3d/pool5",),
     unit="segment",
     history="shots",

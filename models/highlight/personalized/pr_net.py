@@ -24,7 +24,7 @@ from models.highlight.base.masking import MaskedBatchNorm
 from models.validation import at_least, odd, one_of
 
 EncoderKind = Literal["unet", "residual"]
-"""The paper's encoder, and the one of its ablation: a residual block for each frame alone."""
+"""The paper's encoder, and that of its ablation: a residual block over single frames."""
 
 Preference = Literal["full", "G", "U", "meanU", "meanU+G"]
 """The preference that a frame is compared with: the attended history and the generic one (full);
