@@ -1,8 +1,8 @@
 """Golden outputs: what each extractor gives for one synthetic clip, with seeded weights.
 
-The numbers are in a file beside each extractor's settings, such as `c3d/c3d.golden.json`, written by
-`python -m pipeline golden NAME`. The self-test (`pipeline.diagnostics.self_test`) compares a machine's
-outputs with them.
+The numbers are in a file beside each extractor's settings, such as `c3d/c3d.golden.json`, written
+by `python -m pipeline golden NAME`. The self-test (`pipeline.diagnostics.self_test`) compares a
+machine's outputs with them.
 """
 
 from __future__ import annotations
