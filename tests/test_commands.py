@@ -125,6 +125,19 @@ def test_what_is_not_there_is_told_before_networks_are_imported(
     assert done.stderr.startswith(told)
 
 
+def test_the_commands_of_the_pipeline_start_without_torch() -> None:
+    program = "import sys, pipeline.__main__; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 @pytest.mark.parametrize("instead", ["folder", "lost link", "locked"])
 @pytest.mark.parametrize("command", [["audit"], ["audit", "--repair"], ["digest"], ["compact"]])
 def test_what_cannot_be_read_is_told_without_a_traceback(

@@ -20,13 +20,13 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.cli.exit_codes import FAILURE, SUCCESS
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.diagnostics.bench_decoding import (
+    CLEAR_SPEEDUP,
     BackendFailed,
     DecodeSpeed,
     measure_backend,
     measure_ffmpeg,
     warm_up_video,
 )
-from pipeline.diagnostics.bench_throughput import CLEAR_SPEEDUP
 from pipeline.diagnostics.doctor import usable_cores
 from storage.base.errors import SettingsError
 

@@ -23,6 +23,8 @@ from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
 from pipeline.media.probe import DEFAULT_LIMITS
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+CLEAR_SPEEDUP = 1.1
+"""Something else than the default is recommended only if it is this many times as fast."""
 
 
 class BackendFailed(Exception):

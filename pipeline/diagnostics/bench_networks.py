@@ -23,8 +23,8 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
+from pipeline.diagnostics.bench_decoding import CLEAR_SPEEDUP
 from pipeline.diagnostics.bench_throughput import (
-    CLEAR_SPEEDUP,
     FORMATS,
     NetworkBenchmark,
     flop_per_window,

@@ -22,8 +22,6 @@ from models.extractors.golden.golden_outputs import synthetic_clip, window_frame
 from pipeline.compute.cpu_executor import RowExecutor
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CLEAR_SPEEDUP = 1.1
-"""Something else than the default is recommended only if it is this many times as fast."""
 MATRIX_SIZE = 2048
 """Side of the matrices whose product shows the peak."""
 
