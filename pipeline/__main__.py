@@ -34,28 +34,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline", description="Look after what a run needs."
+        prog="python -m pipeline", description="Prepare, check and forecast runs."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    doctor.add_options(commands.add_parser("doctor", help="is this machine fit for a run?"))
+    doctor.add_options(
+        commands.add_parser("doctor", help="check whether this machine is fit for a run")
+    )
     weights.add_options(
         commands.add_parser("weights", help="published weights: list, fetch, import, forget")
     )
     verify.add_options(
-        commands.add_parser("verify", help="make some rows of a store anew and compare")
+        commands.add_parser("verify", help="recompute some rows of a store and compare")
     )
     rebase.add_options(
-        commands.add_parser(
-            "rebase", help="bring times of format version 1 over to players' seconds"
-        )
+        commands.add_parser("rebase", help="convert times of format version 1 to players' seconds")
     )
     golden.add_options(
         commands.add_parser("golden", help="write the golden outputs of an extractor")
     )
-    status.add_options(commands.add_parser("status", help="how far the builds of a catalog are"))
-    bench.add_options(commands.add_parser("bench", help="what this machine decodes and computes"))
+    status.add_options(
+        commands.add_parser("status", help="show how far the builds of a catalog are")
+    )
+    bench.add_options(
+        commands.add_parser("bench", help="measure decoders and networks on this machine")
+    )
     forecast.add_options(
-        commands.add_parser("forecast", help="what a catalog will take, from what a part took")
+        commands.add_parser("forecast", help="estimate what a whole catalog will take")
     )
     return parser
 

@@ -54,16 +54,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="VIDEO",
-        help="like those to be built, a minute or more",
+        help="typical of those to be built, at least a minute long",
     )
     parser.add_argument(
-        "--extractors", default=",".join(sorted(EXTRACTORS)), help="which, by comma; all by default"
+        "--extractors",
+        default=",".join(sorted(EXTRACTORS)),
+        help="names, separated by commas; default: all",
     )
     parser.add_argument(
-        "--backends", default=",".join(BACKENDS), help="which decoders, by comma; all by default"
+        "--backends", default=",".join(BACKENDS), help="decoders, separated by commas; default: all"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 and so on")
-    parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--rounds", type=int, default=3, help="results are medians of this many")
     parser.set_defaults(run=run)
 
 

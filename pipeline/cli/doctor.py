@@ -29,7 +29,10 @@ def _doctor(options: argparse.Namespace) -> int:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "--data-root", type=local_folder, default=Path("data"), help="where everything will be kept"
+        "--data-root",
+        type=local_folder,
+        default=Path("data"),
+        help="folder for all data, as in [data] root",
     )
     parser.add_argument(
         "--source", default=YOUTUBE, help="where videos come from, as in [download] source"

@@ -59,10 +59,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--catalog",
         required=True,
-        help="the name of a catalog that runs were made of, such as phd2",
+        help="a catalog with runs, such as phd2",
     )
     parser.add_argument(
-        "--pilot", type=_count, default=1000, metavar="N", help="look at the first N built videos"
+        "--pilot", type=_count, default=1000, metavar="N", help="use the first N built videos"
     )
     parser.add_argument("--data-root", type=local_folder, default=Path("data"), help="[data] root")
     parser.add_argument(
@@ -71,13 +71,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--videos-per-hour",
         type=_amount,
-        help="by default what the source is known to bear; 0: no limit",
+        help="default: the known limit of the source; 0: no limit",
     )
     parser.add_argument(
         "--machines",
         type=_count,
         default=1,
-        help="that build shards side by side, each like the pilot's",
+        help="machines that build shards in parallel, each like the pilot's",
     )
     for name, description in {
         "core-hour": "an hour of a processor core",
@@ -89,7 +89,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             f"--price-{name}", type=_amount, default=0.0, metavar="PRICE", help=description
         )
     parser.add_argument(
-        "--months", type=_amount, default=1.0, help="how long what was built is stored"
+        "--months", type=_amount, default=1.0, help="how long videos and features are stored"
     )
     parser.set_defaults(run=run)
 

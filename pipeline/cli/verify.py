@@ -69,17 +69,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.set_defaults(run=_verify)
     parser.add_argument("folder", type=Path, help="ROOT/<catalog>/features/<variant>-<fingerprint>")
-    parser.add_argument("--sample", type=int, default=20, help="how many rows to make anew")
-    parser.add_argument("--seed", type=int, default=0, help="which rows")
+    parser.add_argument("--sample", type=int, default=20, help="number of rows to recompute")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of rows")
     parser.add_argument(
         "--weights",
         default="",
-        help="the weights they were made with, if --weights-root has not them",
+        help="the weights they were made with, if these are not in --weights-root",
     )
     parser.add_argument(
         "--weights-root",
         type=local_folder,
-        help="by default the folder weights of FOLDER's own ROOT",
+        help="default: the folder weights of FOLDER's own ROOT",
     )
     parser.add_argument(
         "--file",
@@ -87,14 +87,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SETTING=PATH",
-        help="the file of a setting that names one, such as mean; likewise",
+        help="the file of a setting such as mean, if it is not in --weights-root",
     )
     parser.add_argument(
         "--media", type=Path, action="append", default=[], help="another folder with the videos"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 and so on")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--against", type=Path, help="compare with this .npy or HDF5 file instead")
-    parser.add_argument("--array", default="", help="with --against: which of our arrays")
+    parser.add_argument("--array", default="", help="with --against: the stored array to compare")
     parser.add_argument(
-        "--video", default="", help="with --against: whose rows the file holds, if it does not say"
+        "--video",
+        default="",
+        help="with --against: the video of the rows, if the file does not name it",
     )

@@ -15,7 +15,7 @@ from storage.base.errors import IntegrityError, SettingsError
 
 _MEGABYTE = 1_000_000
 _REPORT_BYTES = 50 * _MEGABYTE
-NAME_HELP = "as `weights list` has it"
+NAME_HELP = "as in `weights list`"
 
 
 def _list_weights(options: argparse.Namespace) -> int:
@@ -93,7 +93,9 @@ class _DownloadProgress:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of all commands about weights."""
     commands = parser.add_subparsers(required=True, metavar="list|fetch|import|forget")
-    _add_command(commands, "list", _list_weights, "what there is, what is here, and the licences")
+    _add_command(
+        commands, "list", _list_weights, "list all weights, those that are here, and the licences"
+    )
     fetch = _add_command(
         commands, "fetch", _fetch_weights, "download published weights, or continue a download"
     )
@@ -106,11 +108,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         commands,
         "import",
         _import_weights,
-        "take a file, or a folder of files, that came another way",
+        "take a file, or a folder of files, from another source",
     )
     _add_licence_option(importing)
     importing.add_argument("file", type=Path)
-    importing.add_argument("--name", default="", help=f"{NAME_HELP}; by default the file's own")
+    importing.add_argument("--name", default="", help=f"{NAME_HELP}; default: that of the file")
     forget = _add_command(commands, "forget", _forget_weights, "undo the pin of a wrong file")
     forget.add_argument("name", help=NAME_HELP)
 
@@ -126,11 +128,13 @@ def _add_command(
         "--weights-root",
         type=local_folder,
         default=Path("data/weights"),
-        help="[data] root, and /weights",
+        help="folder of the weights, as [data] root plus /weights",
     )
     parser.set_defaults(run=run)
     return parser
 
 
 def _add_licence_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--accept-licence", action="store_true", help="instead of answering yes")
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="accept it without being asked"
+    )

@@ -52,6 +52,7 @@ class RowExecutor:
 
     def __init__(self, device: str, *, has_networks: bool = True) -> None:
         threads = row_threads(has_networks=has_networks)
+        # One thread keeps a GPU busy.
         self.thread_count = 1 if is_gpu(device) else threads
         # The queue of a ThreadPoolExecutor has no limit of its own.
         self._room = threading.BoundedSemaphore(REQUESTS_PER_THREAD * self.thread_count)

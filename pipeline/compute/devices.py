@@ -12,6 +12,7 @@ def resolve_device(device: str) -> str:
 
     Raises SettingsError for a GPU that is not there.
     """
+    # Decided without importing torch.
     if device == "cpu":
         return device
     import torch  # takes seconds to import; only runs with networks need it

@@ -169,6 +169,7 @@ class GpuBatcher:
     def __init__(self, device: str) -> None:
         self._device = device
         self._backlog = _Backlog()
+        # A lock each, and not one for all: batches of several threads overlap on the GPU.
         self._device_locks = [threading.Lock() for _ in range(GPU_THREADS)]
         """One per thread, held while it computes. Holding all of them reserves the device."""
         self._threads = [

@@ -101,6 +101,7 @@ def downloader(source: SourceSettings, today: date) -> Iterator[DoctorCheck]:
 
 def yt_dlp_release(version: str, today: date) -> DoctorCheck:
     """Whether a release of yt-dlp is safe and recent; its version is its date."""
+    # A nightly release has a fourth number.
     numbers = [int(piece) for piece in version.split(".")[:3] if piece.isdigit()]
     update = "pip install --upgrade 'yt-dlp[default]'"
     if tuple(numbers) < SAFE_YT_DLP:

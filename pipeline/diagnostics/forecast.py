@@ -51,6 +51,7 @@ class Estimate:
 
         Durations are skewed: a pilot without a long video gives too small a value.
         """
+        # Nothing was spent, so there are no factors.
         if not self.value:
             return 0.0, 0.0
         factors = np.maximum(self.totals / self.value, _LEAST_FACTOR)

@@ -90,6 +90,7 @@ def environment_of(device: str) -> dict[str, JSON]:
     """What may change numbers: libraries, kind of processor or GPU, code of the networks."""
     return {
         "code": code_digest(),
+        # Two GPUs of a kind are one environment.
         "device": device.partition(":")[0],
         "processor": processor_kind(device),
         "libraries": dict(library_versions()),

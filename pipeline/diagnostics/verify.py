@@ -177,6 +177,7 @@ def recompute_rows(
             number += 1
             window = event.window
             if number in wanted:
+                # One row at a time: rows do not depend on their neighbours in a batch.
                 rows = extract_rows(extractor, [window], prepared)
                 arrays = {
                     name: _as_stored(rows[name][0], spec) for name, spec in variant.arrays.items()

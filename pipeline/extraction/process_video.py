@@ -114,6 +114,7 @@ def _consume_events(
         elif isinstance(event, AlignmentEvent):
             builders[event.sampling].alignment = event.alignment
         else:
+            # The end of the video.
             times.add(video_id, "video", event.summary.covered_seconds)
             times.add(video_id, "decode", event.cpu_seconds or 0.0)
             for builder, count in zip(builders, event.rows_lacking, strict=True):

@@ -117,6 +117,7 @@ class TrackBuilder:
         arrays: dict[str, Array | Ragged] = {}
         for name, spec in self.variant.arrays.items():
             rows = self._segments if name == SEGMENT else _rows_named(name, batches)
+            # Stacked at the end: the number of rows is not known before.
             arrays[name] = _stack_ragged(rows, spec) if spec.ragged else _stack_fixed(rows, spec)
             _check_finite(self.video_id, name, arrays[name])
         return arrays

@@ -95,6 +95,7 @@ class DecoderProcess:
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
+        # Two frames of the largest size allowed must fit.
         self._ring_fd = anonymous_memory(max(RING_BYTES, MIN_SLOTS * 3 * limits.max_pixels))
         self._ring = mmap.mmap(self._ring_fd, 0)
         self._process = _start(self._ring_fd, limits.max_memory_bytes)
