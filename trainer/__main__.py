@@ -1,6 +1,6 @@
 """`python -m trainer COMMAND`: works with a catalog and its features, without Luigi.
 
-A command is a row in `COMMANDS` and a module, imported only when it is asked for, with
+A command is a row in `COMMANDS` and a module, imported only when it is used, with
 `add_arguments(parser)` and `run(options)`, which yields lines to print as they come. Exit codes: 0
 done, 2 wrong use, 4 a fault of the machine, 5 something on disk is not as recorded.
 """
@@ -59,7 +59,7 @@ def _exit_code(error: HighlightsError) -> int:
     return WRONG_USE
 
 
-def make_parser(asked: str) -> argparse.ArgumentParser:
+def make_parser(command_name: str) -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer", description="Train, score and evaluate highlight models."
@@ -68,7 +68,7 @@ def make_parser(asked: str) -> argparse.ArgumentParser:
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         # The others stay without arguments: importing their modules takes seconds.
-        if name == asked:
+        if name == command_name:
             implementation = import_module(module)
             implementation.add_arguments(command)
             command.set_defaults(run=implementation.run)

@@ -70,17 +70,17 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _user_table(catalog: Catalog, split: str, seeds: int) -> Iterator[str]:
-    asked = find_targets(catalog, split)
-    rows = {name: _runs(name, asked, seeds) for name in BASELINES}
+    targets = find_targets(catalog, split)
+    rows = {name: _runs(name, targets, seeds) for name in BASELINES}
     # The published row is only comparable on the same users.
     published = PUBLISHED if (catalog.name, split) == PUBLISHED_ON else {}
     yield from table(f"{catalog.name} {split}", rows, published)
 
 
-def _runs(name: str, asked: Targets, seeds: int) -> list[Evaluation]:
+def _runs(name: str, targets: Targets, seeds: int) -> list[Evaluation]:
     baseline = BASELINES[name]
     n_seeds = seeds if baseline.is_random else 1
-    return [evaluate(asked, baseline_tracks(baseline, asked, seed)) for seed in range(n_seeds)]
+    return [evaluate(targets, baseline_tracks(baseline, targets, seed)) for seed in range(n_seeds)]
 
 
 def table(

@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     from trainer.training.fit import load_trained_model
 
     # The whole split is scored, because the users to show are chosen by their metrics.
-    question = EvalRequest(options.model, options.folder, options.split)
-    answers = score_split(question, device=options.device)
-    measured = evaluate_run(question, answers)
+    request = EvalRequest(options.model, options.folder, options.split)
+    answers = score_split(request, device=options.device)
+    measured = evaluate_run(request, answers)
     restored = load_trained_model(options.model, options.folder, options.device)
     video_of_user = {user: video for user, video in answers.tracks if user in measured.ids}
     sections = []
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         table.append((metric, str(interval)))
     title = f"{recipe.name} on {restored.data.catalog.name}, {options.split} users"
     content = render_page(title, table, answers.provenance.marks, recipe.gaps, sections)
-    file = question.layout.report / f"{question.name}.html"
+    file = request.layout.report / f"{request.name}.html"
     publish(file, content, replace=True)
     yield f"page     {file}"
 

@@ -30,17 +30,17 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     # Networks take seconds to import.
     from trainer.inference.score_run import EvalRequest, evaluate_run, score_split
 
-    question = EvalRequest(options.model, options.folder, options.split)
+    request = EvalRequest(options.model, options.folder, options.split)
     with ProgressBar("video") as bar:
         answers = score_split(
-            question,
+            request,
             device=options.device,
             workers=options.workers,
             on_start=bar.start,
             on_batch=bar.advance,
         )
-    measured = evaluate_run(question, answers)
-    yield f"scores   {question.layout.scores(question.name)}"
+    measured = evaluate_run(request, answers)
+    yield f"scores   {request.layout.scores(request.name)}"
     for mark in answers.provenance.marks:
         yield f"NOTE     {mark}"
     for metric, interval in confidence_intervals([measured]).items():

@@ -77,11 +77,13 @@ BASELINES: dict[str, Baseline] = {
 """Name → baseline."""
 
 
-def baseline_tracks(baseline: Baseline, asked: Targets, seed: int = 0) -> dict[Key, ScoreTrack]:
+def baseline_tracks(baseline: Baseline, targets: Targets, seed: int = 0) -> dict[Key, ScoreTrack]:
     """A track for every target that can be measured; the same seed gives the same tracks."""
     rng = np.random.default_rng(seed)
     # Sorted, so that the numbers of a seed do not depend on the order of the targets.
-    return {key: _track(key, baseline, asked.known[key].grid, rng) for key in sorted(asked.known)}
+    return {
+        key: _track(key, baseline, targets.known[key].grid, rng) for key in sorted(targets.known)
+    }
 
 
 ORACLE = "oracle"

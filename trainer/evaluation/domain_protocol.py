@@ -120,7 +120,7 @@ class EvaluatedVideos:
         """Those of the videos that have one of these IDs."""
         chosen = set(ids) & self.domains.keys()
         domains = {
-            identity: asked for identity, asked in self.domains.items() if identity in chosen
+            identity: video for identity, video in self.domains.items() if identity in chosen
         }
         return replace(self, domains=domains)
 
@@ -139,16 +139,16 @@ def evaluated_videos(
         )
     # A catalog without domains has one nameless domain with all videos.
     wanted = domains or all_domains(catalog) or ("",)
-    asked: dict[str, tuple[str, str]] = {}
+    videos: dict[str, tuple[str, str]] = {}
     for domain in wanted:
         for video_id in split_videos(catalog, split, settings, domain=domain)[0]:
             identity = f"{domain}/{video_id}" if domain else video_id
-            asked[identity] = (domain, video_id)
-    if not asked:
+            videos[identity] = (domain, video_id)
+    if not videos:
         raise SettingsError((f"{catalog.name} has no video in {', '.join(wanted)}, split {split}",))
     labels = {domain: AnnotatorLabels(catalog, domain) for domain in wanted}
     split_name = f"{grouping_name(catalog, settings)}/{split}"
-    return EvaluatedVideos(PROTOCOLS[reader], split_name, asked, labels)
+    return EvaluatedVideos(PROTOCOLS[reader], split_name, videos, labels)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class _ScoredVideo:
     """`(n,)`: the segment of each score."""
 
 
-def evaluate(asked: EvaluatedVideos, answers: ScoreRun, segment_times: SegmentTimes) -> Evaluation:
+def evaluate(videos: EvaluatedVideos, answers: ScoreRun, segment_times: SegmentTimes) -> Evaluation:
     """Metrics of each video that has scores.
 
     `scored_segments` is the share of a video's segments that have a score. IDs = measured +
@@ -170,36 +170,36 @@ def evaluate(asked: EvaluatedVideos, answers: ScoreRun, segment_times: SegmentTi
     `no_scores`.
     """
     scored: dict[str, _ScoredVideo | str] = {}
-    for identity, (domain, video_id) in asked.domains.items():
+    for identity, (domain, video_id) in videos.domains.items():
         track = answers.tracks.get(("", video_id))
         if track is None:
             scored[identity] = answers.absent.get(("", video_id), NO_SCORES)
             continue
-        labels = asked.annotator_labels[domain].annotated_video(video_id, track.duration_seconds)
+        labels = videos.annotator_labels[domain].annotated_video(video_id, track.duration_seconds)
         if labels is None:
             scored[identity] = NOT_JUDGED
             continue
         scores, segments = segment_scores(track, segment_times.seconds(video_id, labels))
         scored[identity] = _ScoredVideo(labels, scores, segments)
-    return _evaluation(asked, scored)
+    return _evaluation(videos, scored)
 
 
 Ranker = Callable[[AnnotatedVideo], Floats]
 """The labels of a video → scores of all its segments."""
 
 
-def evaluate_ranker(asked: EvaluatedVideos, rank: Ranker) -> Evaluation:
+def evaluate_ranker(videos: EvaluatedVideos, rank: Ranker) -> Evaluation:
     """Metrics of a ranker that needs no features and scores every annotated segment."""
     scored: dict[str, _ScoredVideo | str] = {}
     # Sorted, because a random ranker draws its numbers video by video.
-    for identity, (domain, video_id) in sorted(asked.domains.items()):
-        labels = asked.annotator_labels[domain].annotated_video(video_id)
+    for identity, (domain, video_id) in sorted(videos.domains.items()):
+        labels = videos.annotator_labels[domain].annotated_video(video_id)
         if labels is None:
             scored[identity] = NOT_JUDGED
         else:
             segments = np.arange(len(labels.spans))
             scored[identity] = _ScoredVideo(labels, rank(labels), segments)
-    return _evaluation(asked, scored)
+    return _evaluation(videos, scored)
 
 
 def segment_scores(track: ScoreTrack, seconds: Intervals) -> tuple[Floats, NDArray[np.intp]]:
@@ -232,12 +232,12 @@ def _rows_of_same_span(wanted: Intervals, spans: Intervals) -> NDArray[np.int64]
     return np.array([row_of_span.get(tuple(key), -1) for key in keys], np.int64)
 
 
-def _evaluation(asked: EvaluatedVideos, scored: Mapping[str, _ScoredVideo | str]) -> Evaluation:
+def _evaluation(videos: EvaluatedVideos, scored: Mapping[str, _ScoredVideo | str]) -> Evaluation:
     """The evaluation of scored videos; a text instead of one is the reason why it is dropped."""
     rows: dict[str, Mapping[str, float]] = {}
     dropped: dict[str, str] = {}
     for identity, video in scored.items():
-        measured = video if isinstance(video, str) else _video_metrics(asked.protocol, video)
+        measured = video if isinstance(video, str) else _video_metrics(videos.protocol, video)
         if isinstance(measured, str):
             dropped[identity] = measured
         else:
@@ -245,13 +245,13 @@ def _evaluation(asked: EvaluatedVideos, scored: Mapping[str, _ScoredVideo | str]
     ids = tuple(sorted(rows))
     # All videos of a protocol have the same metrics.
     metrics = list(rows[ids[0]]) if ids else []
-    groups = asked.groups
+    groups = videos.groups
     return Evaluation(
-        protocol=f"{asked.protocol} on {asked.split}",
+        protocol=f"{videos.protocol} on {videos.split}",
         ids=ids,
         values={name: np.array([rows[identity][name] for identity in ids]) for name in metrics},
         dropped=dict(sorted(dropped.items())),
-        groups={identity: groups[identity] for identity in asked.domains if identity in rows},
+        groups={identity: groups[identity] for identity in videos.domains if identity in rows},
     )
 
 

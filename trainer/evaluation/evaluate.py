@@ -31,8 +31,8 @@ def evaluate_scores(
     if catalog.origin.get("reader") == summary_protocol.SUMMARIES:
         return _summaries(catalog, split_videos(catalog, split, settings, domain="")[0], answers)
     domains = [settings.domain] if settings.domain else []
-    asked = domain_protocol.evaluated_videos(catalog, split, settings, domains)
-    return domain_protocol.evaluate(asked, answers, SegmentTimes(folder, catalog))
+    videos = domain_protocol.evaluated_videos(catalog, split, settings, domains)
+    return domain_protocol.evaluate(videos, answers, SegmentTimes(folder, catalog))
 
 
 def _summaries(catalog: Catalog, ids: Sequence[str], answers: ScoreRun) -> Evaluation:

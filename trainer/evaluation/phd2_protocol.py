@@ -205,18 +205,18 @@ def target_metrics(target: Target, scores: Floats, protocol: Protocol) -> dict[s
 
 
 def evaluate(
-    asked: Targets,
+    targets: Targets,
     tracks: Mapping[Key, ScoreTrack],
     absent: Mapping[Key, str] = MappingProxyType({}),
 ) -> Evaluation:
     """Metrics of each user: the mean over the user's scored targets (on PHD2 there is one).
 
     A track under the empty user serves all users without a track of their own. Users = measured +
-    dropped; a dropped user has one of the reasons of `asked` and `absent`, or `no_scores`.
+    dropped; a dropped user has one of the reasons of `targets` and `absent`, or `no_scores`.
     """
     values: dict[str, list[Mapping[str, float]]] = defaultdict(list)
-    reasons = {user: reason for (user, _), reason in asked.dropped.items()}
-    for (user, video), target in asked.known.items():
+    reasons = {user: reason for (user, _), reason in targets.dropped.items()}
+    for (user, video), target in targets.known.items():
         # Networks without users give one track per video.
         track = tracks.get((user, video), tracks.get(("", video)))
         if track is None:
@@ -224,12 +224,12 @@ def evaluate(
             reasons[user] = absent.get((user, video), reason_for_all)
             continue
         scores = target.grid.mean_scores(track.spans, track.scores.astype(np.float64))
-        values[user].append(target_metrics(target, scores, asked.protocol))
+        values[user].append(target_metrics(target, scores, targets.protocol))
     users = tuple(sorted(values))
     # All targets have the same metrics.
     metrics = list(values[users[0]][0]) if users else []
     return Evaluation(
-        protocol=str(asked.protocol),
+        protocol=str(targets.protocol),
         ids=users,
         values={name: np.array([_mean(values[user], name) for user in users]) for name in metrics},
         dropped={user: reasons[user] for user in sorted(reasons) if user not in values},

@@ -50,13 +50,13 @@ def score_batches(
 
 def absent_reasons(dataset: HighlightDataset) -> dict[Key, str]:
     """(user, video) → why the dataset has no example of it."""
-    found: dict[Key, str] = {}
+    reasons: dict[Key, str] = {}
     for reason, names in dataset.example_set.targets.dropped.items():
         for name in names:
             # IDs of videos have no slash, but IDs of users may.
             user, _, video = name.rpartition("/")
-            found[user, video] = reason
-    return found
+            reasons[user, video] = reason
+    return reasons
 
 
 def _tracks(

@@ -133,14 +133,16 @@ def confidence_intervals(
     return intervals
 
 
-def paired_difference(one: Evaluation, other: Evaluation) -> Evaluation:
-    """ID by ID, `one` minus `other`: its interval says whether one system is better.
+def paired_difference(first: Evaluation, second: Evaluation) -> Evaluation:
+    """ID by ID, `first` minus `second`: its interval says whether one system is better.
 
     Raises ValueError unless both have the same protocol, metrics and IDs.
     """
-    _check_comparable([one, other])
-    differences = {metric: values - other.values[metric] for metric, values in one.values.items()}
-    return replace(one, values=differences)
+    _check_comparable([first, second])
+    differences = {
+        metric: values - second.values[metric] for metric, values in first.values.items()
+    }
+    return replace(first, values=differences)
 
 
 def mean_over_runs(runs: Sequence[Evaluation]) -> Evaluation:

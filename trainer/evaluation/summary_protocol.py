@@ -213,7 +213,7 @@ def frame_scores_of(answers: ScoreRun) -> FrameScores:
 
 
 def _frame_scores(track: ScoreTrack, video: ReferenceSummaries) -> Floats:
-    """`(T,)`"""
+    """`(T,)` scores."""
     n_frames = video.ratings.shape[1]
     frames_per_second = n_frames / video.seconds
     # Frame i stands for the instant (i + 1/2) / frames_per_second.

@@ -71,7 +71,7 @@ def video_maps(restored: TrainedModel, split: Split, device: str) -> Iterator[Vi
 
 
 def _resized(maps: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    resized = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
+    resized = [cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR) for small in maps]
     return np.stack(resized).clip(0, 1)
 
 

@@ -277,7 +277,7 @@ def _history_videos(data: HighlightData, video_id: str, person: UserHistory) -> 
 
 
 def _with_features(data: HighlightData, video_ids: Iterable[str]) -> list[str]:
-    return [one for one in video_ids if data.features.missing_reason(one) is None]
+    return [name for name in video_ids if data.features.missing_reason(name) is None]
 
 
 def _check_liked_parts(data: HighlightData, liked: Mapping[str, Intervals]) -> None:

@@ -35,13 +35,13 @@ class EvalRequest:
     folder: Path
     """`ROOT/<catalog>`; not necessarily the catalog of the training."""
     split: Split
-    asked: tuple[str, ...] = ()
+    data_changes: tuple[str, ...] = ()
     """Data settings that differ from the training, such as `data.history_videos=4`."""
 
     @property
     def name(self) -> str:
         """The name of the scores: the training's folder, the split, and a digest of `asked`."""
-        changed = f".{fingerprint(self.asked)}" if self.asked else ""
+        changed = f".{fingerprint(self.data_changes)}" if self.data_changes else ""
         return f"{self.model.absolute().parent.name}.{self.split}{changed}"
 
     @property
@@ -51,7 +51,7 @@ class EvalRequest:
 
 
 def score_split(
-    question: EvalRequest,
+    request: EvalRequest,
     *,
     device: str,
     workers: int = 0,
@@ -59,46 +59,49 @@ def score_split(
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> ScoreRun:
     """Score the split and keep the scores; kept scores of the same network are read instead."""
-    restored = load_trained_model(question.model, question.folder, device, question.asked)
-    kept = _read_kept_scores(question, restored)
+    restored = load_trained_model(request.model, request.folder, device, request.data_changes)
+    kept = _read_kept_scores(request, restored)
     if kept is not None:
         return kept
-    dataset = restored.data.scoring(question.split)
-    on_start(question.name, len(dataset))
+    dataset = restored.data.scoring(request.split)
+    on_start(request.name, len(dataset))
     training = restored.recipe.training
     loader = Loader(dataset, LoaderSettings(training.scoring_batch_size, workers=workers))
     fitted: dict[str, Prepare] = {}
     if "per_user" in restored.recipe.stages:
         seed = restored.about["seed"]
-        fitted["prepare"] = UserSVM(restored.data, question.split, seed, device)
+        fitted["prepare"] = UserSVM(restored.data, request.split, seed, device)
     # Scores are kept with what made them, and are read again only if that is the same.
     answers = score_batches(
         restored.model,
         loader,
-        _provenance(restored, question, dataset.notes),
+        _provenance(restored, request, dataset.notes),
         device=device,
         precision=training.precision,
         on_batch=on_batch,
         **fitted,
     )
-    write_scores(question.layout, question.name, answers)
+    write_scores(request.layout, request.name, answers)
     return answers
 
 
-def evaluate_run(question: EvalRequest, answers: ScoreRun) -> Evaluation:
+def evaluate_run(request: EvalRequest, answers: ScoreRun) -> Evaluation:
     """Metrics of the answers, by the protocol of the catalog's dataset."""
-    about = read_checkpoint(question.model).about
+    about = read_checkpoint(request.model).about
     recipe = restore_recipe(
-        about["recipe_name"], about["recipe"], is_small=about["is_small"], changes=question.asked
+        about["recipe_name"],
+        about["recipe"],
+        is_small=about["is_small"],
+        changes=request.data_changes,
     )
-    catalog = read_catalog(question.folder)
-    return evaluate_scores(catalog, question.folder, recipe.data, question.split, answers)
+    catalog = read_catalog(request.folder)
+    return evaluate_scores(catalog, request.folder, recipe.data, request.split, answers)
 
 
-def _read_kept_scores(question: EvalRequest, restored: TrainedModel) -> ScoreRun | None:
+def _read_kept_scores(request: EvalRequest, restored: TrainedModel) -> ScoreRun | None:
     """The kept scores, if this network gave them for these features."""
     try:
-        kept = read_scores(question.layout, question.name)
+        kept = read_scores(request.layout, request.name)
     except LookupFailed:
         return None
     provenance = kept.provenance
@@ -117,9 +120,7 @@ def _features(restored: TrainedModel) -> dict[str, JSON]:
     }
 
 
-def _provenance(
-    restored: TrainedModel, question: EvalRequest, notes: tuple[str, ...]
-) -> Provenance:
+def _provenance(restored: TrainedModel, request: EvalRequest, notes: tuple[str, ...]) -> Provenance:
     about, features = restored.about, restored.data.features
     marks = list(features.notes)
     if restored.recipe.is_small:
@@ -133,7 +134,7 @@ def _provenance(
             "features": _features(restored),
             "seed": about["seed"],
             "recipe": about["recipe"],
-            "asked": list(question.asked),
+            "asked": list(request.data_changes),
             "notes": list(dict.fromkeys([*about["notes"], *notes, *restored.notes])),
             "versions": about["versions"],
             "gaps": list(restored.recipe.gaps),

@@ -36,17 +36,17 @@ from trainer.paper_tables.published import Table
 
 def video_table(catalog: Catalog, split: str, grouping: str, seeds: int) -> Iterator[str]:
     """Lines for each ranker and metric: the mean over each domain's videos, and two averages."""
-    asked = evaluated_videos(catalog, split, split_settings(grouping))
-    first = evaluate_ranker(asked, video_ranker(VIDEO_RANKERS[0]))
+    videos = evaluated_videos(catalog, split, split_settings(grouping))
+    first = evaluate_ranker(videos, video_ranker(VIDEO_RANKERS[0]))
     dropped_counts = sorted(Counter(first.dropped.values()).items())
     dropped = ", ".join(f"{count} {reason}" for reason, count in dropped_counts) or "none"
     yield f"{catalog.name}, {first.protocol}, percent, mean [95 % over videos]"
-    yield f"videos: {len(first.ids)} of {len(asked.domains)}; dropped: {dropped}"
+    yield f"videos: {len(first.ids)} of {len(videos.domains)}; dropped: {dropped}"
     yield _heading()
     measured_domains = set(first.groups.values())
     domains = [domain for domain in all_domains(catalog) if domain in measured_domains]
     for name in VIDEO_RANKERS:
-        yield from _ranker_lines(name, _runs(asked, name, seeds), domains)
+        yield from _ranker_lines(name, _runs(videos, name, seeds), domains)
 
 
 def _ranker_lines(name: str, runs: Sequence[Evaluation], domains: Sequence[str]) -> Iterator[str]:
@@ -113,8 +113,8 @@ def _heading() -> str:
     return f"{start} {'seeds':>5} {'sd':>5} {'videos':>6} ids"
 
 
-def _runs(asked: EvaluatedVideos, name: str, seeds: int) -> list[Evaluation]:
-    return [evaluate_ranker(asked, video_ranker(name, seed)) for seed in _seeds(name, seeds)]
+def _runs(videos: EvaluatedVideos, name: str, seeds: int) -> list[Evaluation]:
+    return [evaluate_ranker(videos, video_ranker(name, seed)) for seed in _seeds(name, seeds)]
 
 
 def _averages(

@@ -27,7 +27,7 @@ class Cell:
 
     domain: str
     recipe: Recipe
-    asked: tuple[str, ...]
+    data_changes: tuple[str, ...]
     """Data settings that differ when the trained network is evaluated."""
 
 

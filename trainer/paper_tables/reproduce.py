@@ -308,11 +308,15 @@ def _score(request: TableRequest, cell: Cell, run: Run, device: str, workers: in
             ),
         )
         model = fit(run, options)
-        question = EvalRequest(model, request.folder, request.table.split, cell.asked)
+        eval_request = EvalRequest(model, request.folder, request.table.split, cell.data_changes)
         answers = score_split(
-            question, device=device, workers=workers, on_start=videos.start, on_batch=videos.advance
+            eval_request,
+            device=device,
+            workers=workers,
+            on_start=videos.start,
+            on_batch=videos.advance,
         )
-    return question, answers
+    return eval_request, answers
 
 
 def _measure_baseline(request: TableRequest, row: Row, users: _EvaluatedUsers) -> RowResult:

@@ -80,7 +80,7 @@ def feature_colours(features: Sequence[NDArray[np.float64]]) -> list[NDArray[np.
 
 
 def _matrix(track: FeatureTrack, array: str) -> NDArray[np.float64]:
-    """`(rows, width)`"""
+    """`(rows, width)` values."""
     values = track.arrays[array]
     if isinstance(values, Ragged):
         raise ValueError(f"{array} is ragged; only arrays with one value per row have colours")

@@ -24,39 +24,39 @@ MOST_CLIPS = 12
 
 
 def draw_timeline(
-    found: Prediction, *, top: int = PHD2.top, pictures: FeatureTrack | None = None
+    prediction: Prediction, *, top: int = PHD2.top, pictures: FeatureTrack | None = None
 ) -> bytes:
     """A PNG. The `top` best segments are blue.
 
     `pictures` is the video's track of a `frames` variant, if there is one.
     """
-    return draw_png(lambda: _figure(found, top, pictures))
+    return draw_png(lambda: _figure(prediction, top, pictures))
 
 
-def _figure(found: Prediction, top: int, pictures: FeatureTrack | None) -> Figure:
-    kinds = list(dict.fromkeys(kind for clip in found.history for kind in clip.weights))
-    clips = _most_weighed(found.history, kinds)
+def _figure(prediction: Prediction, top: int, pictures: FeatureTrack | None) -> Figure:
+    kinds = list(dict.fromkeys(kind for clip in prediction.history for kind in clip.weights))
+    clips = _most_weighed(prediction.history, kinds)
     # Inches of the panels: pictures, scores, and one of weights for each kind.
     heights = [0.8] if pictures is not None else []
     heights += [2.2, *[0.5 + 0.22 * len(clips)] * len(kinds)]
     figure = new_figure(11, 1.1 + sum(heights))
-    person = f"for {as_caption(found.person)}" if found.person else "without a user"
-    title = f"{as_caption(found.video_id)} {person} · {as_caption(found.model)}"
+    person = f"for {as_caption(prediction.person)}" if prediction.person else "without a user"
+    title = f"{as_caption(prediction.video_id)} {person} · {as_caption(prediction.model)}"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
         :, 0
     ].tolist()
     if pictures is not None:
-        _draw_pictures(axes.pop(0), pictures, found)
-    _draw_scores(axes.pop(0), found, top)
+        _draw_pictures(axes.pop(0), pictures, prediction)
+    _draw_scores(axes.pop(0), prediction, top)
     for kind, axis in zip(kinds, axes, strict=True):
-        _draw_weights(axis, kind, clips, found)
+        _draw_weights(axis, kind, clips, prediction)
     # Not figure.axes[-1], which is the colour bar of the last panel.
     last = figure.axes[len(heights) - 1]
-    last.set_xlim(0, float(found.spans[-1, 1]))
+    last.set_xlim(0, float(prediction.spans[-1, 1]))
     last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: minutes_seconds(seconds)))
     last.set_xlabel(
-        "; ".join(["minutes:seconds", *map(as_caption, found.notes)]), fontsize=7, loc="left"
+        "; ".join(["minutes:seconds", *map(as_caption, prediction.notes)]), fontsize=7, loc="left"
     )
     return figure
 
@@ -69,12 +69,14 @@ def minutes_seconds(seconds: float) -> str:
     return f"{int(minutes)}:{rest:04.1f}"
 
 
-def _draw_scores(axis: Axes, found: Prediction, top: int) -> None:
-    low = float(found.scores.min())
+def _draw_scores(axis: Axes, prediction: Prediction, top: int) -> None:
+    low = float(prediction.scores.min())
     # 1 if all scores are equal, so that the axis has a length.
-    reach = float(found.scores.max()) - low or 1.0
+    reach = float(prediction.scores.max()) - low or 1.0
     base = low - 0.08 * reach
-    for (start, end), score, rank in zip(found.spans, found.scores, found.ranks, strict=True):
+    for (start, end), score, rank in zip(
+        prediction.spans, prediction.scores, prediction.ranks, strict=True
+    ):
         is_best = rank <= top
         axis.bar(
             start,
@@ -89,19 +91,19 @@ def _draw_scores(axis: Axes, found: Prediction, top: int) -> None:
         if is_best:
             above = ((start + end) / 2, score)
             axis.annotate(str(rank), above, ha="center", va="bottom", fontsize=7, color=BEST)
-    for start, end in found.marked:
+    for start, end in prediction.marked:
         axis.axvspan(start, end, 0, 0.05, color=MARKED, linewidth=0)
     axis.set_ylim(base, low + 1.18 * reach)
     axis.set_ylabel("score", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    _draw_legend(axis, found, top)
+    _draw_legend(axis, prediction, top)
 
 
-def _draw_legend(axis: Axes, found: Prediction, top: int) -> None:
-    n_best = min(top, len(found.scores))
+def _draw_legend(axis: Axes, prediction: Prediction, top: int) -> None:
+    n_best = min(top, len(prediction.scores))
     handles = [Patch(color=BEST, label=f"best {n_best}"), Patch(color=PLAIN, label="other")]
-    if len(found.marked):
+    if len(prediction.marked):
         handles.append(Patch(color=MARKED, label="marked by the person"))
     axis.legend(
         handles=handles,
@@ -113,8 +115,8 @@ def _draw_legend(axis: Axes, found: Prediction, top: int) -> None:
     )
 
 
-def _draw_pictures(axis: Axes, pictures: FeatureTrack, found: Prediction) -> None:
-    for picture, start, width in sample_pictures(pictures, float(found.spans[-1, 1])):
+def _draw_pictures(axis: Axes, pictures: FeatureTrack, prediction: Prediction) -> None:
+    for picture, start, width in sample_pictures(pictures, float(prediction.spans[-1, 1])):
         axis.imshow(
             picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear"
         )
@@ -122,9 +124,11 @@ def _draw_pictures(axis: Axes, pictures: FeatureTrack, found: Prediction) -> Non
     axis.set_axis_off()
 
 
-def _draw_weights(axis: Axes, kind: str, clips: Sequence[HistoryClip], found: Prediction) -> None:
+def _draw_weights(
+    axis: Axes, kind: str, clips: Sequence[HistoryClip], prediction: Prediction
+) -> None:
     weights = np.stack([clip.weights[kind] for clip in clips])
-    edges = np.append(found.spans[:, 0], found.spans[-1, 1])
+    edges = np.append(prediction.spans[:, 0], prediction.spans[-1, 1])
     drawn = axis.pcolormesh(
         edges, np.arange(len(clips) + 1), weights, cmap="Blues", vmin=0, vmax=_highest(weights)
     )

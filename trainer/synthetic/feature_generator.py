@@ -111,7 +111,7 @@ def _latents(video_id: str, scenes: Sequence[Scene], seed: int) -> NDArray[np.fl
 def _projected(
     latents: NDArray[np.float64], name: str, shape: tuple[int, ...], noise: _Noise
 ) -> NDArray[np.float16]:
-    """`(rows, *shape)`"""
+    """`(rows, *shape)` values."""
     clean = latents @ _projection(name, int(np.prod(shape)), noise.seed)
     values = np.maximum(clean + noise.scale * noise.rng.normal(size=clean.shape), 0)
     return values.reshape(len(latents), *shape).astype(np.float16)

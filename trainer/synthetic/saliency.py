@@ -83,7 +83,8 @@ def synthesize_saliency(folder: Path, settings: SaliencySettings) -> Path:
     }
     all_ids = [video.video_id for video in catalog.videos]
     # A video without pictures has no saliency, for the same reason.
-    failures = {one: pictures.statuses[one] for one in all_ids if one not in pictures}
+    statuses = pictures.statuses
+    failures = {name: statuses[name] for name in all_ids if name not in pictures}
     variant = write_variant(
         layout,
         catalog,
@@ -139,6 +140,6 @@ def saliency_maps(
     n, height, width = figure.shape
     block = settings.block_pixels
     shares = figure.reshape(n, height // block, block, width // block, block).mean((2, 4))
-    blurred = np.stack([cv2.GaussianBlur(one, (0, 0), settings.blur_blocks) for one in shares])
+    blurred = np.stack([cv2.GaussianBlur(share, (0, 0), settings.blur_blocks) for share in shares])
     noise = settings.floor * rng.random(shares.shape)
     return np.asarray(np.maximum(settings.peak * blurred, noise), np.float16)

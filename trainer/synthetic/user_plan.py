@@ -272,12 +272,13 @@ def _random_other_kind(rng: np.random.Generator, taste: Mapping[Kind, float]) ->
 def _random_decoy(rng: np.random.Generator, kinds: Sequence[Kind]) -> Kind:
     """Midway between two liked kinds; for a single one, midway to a direction at a right angle."""
     order = rng.permutation(len(kinds))
-    one, *others = (np.array(kinds[number])[:TASTE_DIMENSIONS] for number in order)
+    liked, *others = (np.array(kinds[number])[:TASTE_DIMENSIONS] for number in order)
     if others:
-        return _kind(one + others[0])
+        return _kind(liked + others[0])
     aside = rng.normal(size=TASTE_DIMENSIONS)
-    aside -= (aside @ one) * one
-    return _kind(one + aside / np.linalg.norm(aside))
+    # Without its part along the liked kind, it is at a right angle to it.
+    aside -= (aside @ liked) * liked
+    return _kind(liked + aside / np.linalg.norm(aside))
 
 
 def _kind(direction: NDArray[np.float64]) -> Kind:

@@ -81,12 +81,12 @@ class DatasetBuilder:
 
     def _nothing_usable(self) -> str:
         """The message for a dataset without a video: each oddity, its count and one case."""
-        found = [(name, cases) for name, cases in self.oddities.items() if cases]
+        listed = [(name, cases) for name, cases in self.oddities.items() if cases]
         # Why rows were left out comes first: that is what the user can act on.
-        found.sort(key=lambda item: not item[0].startswith(DROPPED))
+        listed.sort(key=lambda item: not item[0].startswith(DROPPED))
         reasons = [
             f"{len(cases):,} {name.removeprefix(DROPPED)}, as in {quote_value(cases[0])}"
-            for name, cases in found
+            for name, cases in listed
         ]
         explanation = "; ".join(reasons) or "its files list none"
         return f"no video of {self.dataset} is usable: {explanation}"
@@ -151,7 +151,7 @@ def parse_matlab(content: bytes, what: str) -> Mapping[str, Any]:
         path.write_bytes(content)
         try:
             with warnings.catch_warnings():
-                # It warns about variables that it cannot read; the readers check for missing fields.
+                # It warns about variables that it cannot read; readers check for missing fields.
                 warnings.simplefilter("ignore")
                 variables: Mapping[str, Any] = pymatreader.read_mat(path)
         # A damaged file can raise anything: zlib.error, KeyError, OSError, TypeError ...

@@ -56,7 +56,7 @@ def trained(
         if row.name in names:
             (cell,) = row_cells(load_table(table), row, (), small=small)
             paths = [fit(Run(cell.recipe, folder, seed), FitOptions()) for seed in range(seeds)]
-            questions = [EvalRequest(path, folder, "test", cell.asked) for path in paths]
+            questions = [EvalRequest(path, folder, "test", cell.data_changes) for path in paths]
             judged = [
                 evaluate_run(question, score_split(question, device="cpu"))
                 for question in questions

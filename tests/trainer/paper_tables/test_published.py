@@ -52,7 +52,9 @@ def test_rows_of_domains_load_with_all_they_change(name: str) -> None:
         if row.recipe:
             made = row_cells(table, row, (), small=False)
             assert [cell.domain for cell in made] == list(table.domains)
-            asked = [cell.asked or (f"data.domain={cell.recipe.data.domain}",) for cell in made]
+            asked = [
+                cell.data_changes or (f"data.domain={cell.recipe.data.domain}",) for cell in made
+            ]
             assert asked == [(f"data.domain={domain}",) for domain in table.domains]
 
 
