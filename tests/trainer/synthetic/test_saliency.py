@@ -78,7 +78,7 @@ def test_pictures_of_some_frames_alone_and_catalogs_without_figures_are_refused(
         match=r"v0 has 32 pictures in frames-.* and 31 frames .* frames_per_second = 0",
     ):
         synthesize_saliency(folder, SETTINGS)
-    with pytest.raises(LookupFailed, match="only drawn catalogs say where their figure is"):
+    with pytest.raises(LookupFailed, match="only synthetic catalogs have figure masks"):
         synthesize_saliency(write_films(tmp_path / "plain", 1), SaliencySettings(seed=9))
 
 
