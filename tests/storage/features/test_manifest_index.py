@@ -54,24 +54,24 @@ def forbid_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_index_says_what_the_manifests_say(layout: VariantLayout) -> None:
     manifest_index.refresh_index(layout)
-    accounts = [read_manifest(layout, shard) for shard in manifest_index.read_summaries(layout)]
-    assert accounts
-    for account in accounts:
-        assert account is not None
-        found = manifest_index.read_summary(layout, account.shard)
+    manifests = [read_manifest(layout, shard) for shard in manifest_index.read_summaries(layout)]
+    assert manifests
+    for manifest in manifests:
+        assert manifest is not None
+        found = manifest_index.read_summary(layout, manifest.shard)
         assert found is not None
         assert dict(found.statuses) == {
-            video_id: entry.status for video_id, entry in account.entries.items()
+            video_id: entry.status for video_id, entry in manifest.entries.items()
         }
         for place, video_id in enumerate(found.ids):
-            entry = account.entries[video_id]
+            entry = manifest.entries[video_id]
             told = (
                 found.rows[place],
                 found.digests[place],
                 found.parts[found.part_numbers[place]].file,
             )
             assert told == (entry.rows, entry.digest, entry.part)
-    assert reader(layout).digest() == logical_digest(account for account in accounts if account)
+    assert reader(layout).digest() == logical_digest(manifest for manifest in manifests if manifest)
 
 
 def test_a_store_with_an_index_opens_without_parsing_a_manifest(
@@ -117,12 +117,12 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(layout: VariantLayout) ->
     os.utime(path)  # now
     manifest_index.refresh_index(layout)
     stamp = path.stat().st_mtime_ns
-    account = read_manifest(layout, shard)
-    assert account is not None
-    video_id, entry = next((i, e) for i, e in account.entries.items() if e.is_done)
+    manifest = read_manifest(layout, shard)
+    assert manifest is not None
+    video_id, entry = next((i, e) for i, e in manifest.entries.items() if e.is_done)
     other = replace(entry, digest=entry.digest[::-1])
     size = path.stat().st_size
-    write_manifest(layout, replace(account, entries={**account.entries, video_id: other}))
+    write_manifest(layout, replace(manifest, entries={**manifest.entries, video_id: other}))
     os.utime(path, ns=(stamp, stamp))
     assert path.stat().st_size == size
     found = manifest_index.read_summary(layout, shard)

@@ -54,9 +54,9 @@ class Store:
         records = [layout.media_record(video_id, shard) for shard, video_id in enumerate(last)]
         files = [layout.media_file(video_id, shard, ".mp4") for shard, video_id in enumerate(last)]
         self.truth = tracks(variant)
-        accounts = [read_manifest(variant, shard) for shard in range(2)]
+        manifests = [read_manifest(variant, shard) for shard in range(2)]
         self.in_first_parts = {
-            i for one in accounts if one is not None for i in one.live_in(one.parts[0].file)
+            i for one in manifests if one is not None for i in one.live_in(one.parts[0].file)
         }
         self.files: dict[str, tuple[Path, Path]] = {
             "part": (variant.part(0, 0), variant.part(1, 0)),
