@@ -96,7 +96,8 @@ def main() -> None:
                 taken[name].append(way())
     found = {name: statistics.median(values) for name, values in taken.items()}
     sys.stdout.write(
-        f"{given.video.name}: {frames} frames\n\n| way | µs a frame | / ffmpeg | / pyav |\n|-|-|-|-|\n"
+        f"{given.video.name}: {frames} frames\n\n"
+        "| way | µs a frame | / ffmpeg | / pyav |\n|-|-|-|-|\n"
     )
     for name, seconds in found.items():
         ratios = f"{seconds / found['ffmpeg']:.2f} | {seconds / found['pyav']:.2f}"

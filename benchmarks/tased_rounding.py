@@ -1,9 +1,9 @@
 """The error that other rounding causes in TASED-Net's map on real frames.
 
-`python -m benchmarks.tased_rounding VIDEO... [--weights FILE]` compares noise of 1e-7 on the outputs
-of convolutions, float64, two threads and the other memory layout with float32 on one thread, for our
-unpooling and the authors'; and our unpooling with the authors'. These numbers are the reason for
-`ROUNDING_ERRORS` in `models/extractors/base/precision.py`, and for the gaps in
+`python -m benchmarks.tased_rounding VIDEO... [--weights FILE]` compares noise of 1e-7 on the
+outputs of convolutions, float64, two threads and the other memory layout with float32 on one
+thread, for our unpooling and the authors'; and our unpooling with the authors'. These numbers are
+the reason for `ROUNDING_ERRORS` in `models/extractors/base/precision.py`, and for the gaps in
 `models/extractors/tased/unpooling.py`.
 """
 

@@ -197,7 +197,8 @@ def steps_of(
             f"{steps} steps, {steps * (wait + work):,.0f} s; computing alone {steps * alone:,.0f} s"
         )
         yield (
-            f"| {system.recipe} | {precision} | {size} | {batch_bytes / 1e6:,.0f} | {workers} | {1e3 * wait:,.0f} "
+            f"| {system.recipe} | {precision} | {size} | {batch_bytes / 1e6:,.0f} | {workers} "
+            f"| {1e3 * wait:,.0f} "
             f"| {1e3 * work:,.0f} | {1e3 * alone:,.0f} | {memory(device)} "
             f"| {epoch if device.startswith('cuda') else '-'} | {system.paper_seconds:,.0f} s |"
         )
@@ -280,7 +281,8 @@ def sl_module_steps(device: str, rounds: int) -> Iterator[str]:
         for count in SETS:
             seconds = step_seconds(learner, *sets_of(count, device), rounds)
             yield (
-                f"| sl_module, {parameters:,} weights | {precision} | {count} × {SET_SIZE} | {1 / seconds:.2f} "
+                f"| sl_module, {parameters:,} weights | {precision} | {count} × {SET_SIZE} "
+                f"| {1 / seconds:.2f} "
                 f"| {memory(device)} |"
             )
 
@@ -301,7 +303,8 @@ def lines(chosen: argparse.Namespace) -> Iterator[str]:
     steps = [system for system in SYSTEMS if system in chosen.systems]
     if steps:
         yield (
-            "| system | precision | batch | MB a batch | readers | waiting, ms | computing, ms | without readers, ms "
+            "| system | precision | batch | MB a batch | readers | waiting, ms | computing, ms "
+            "| without readers, ms "
             "| GPU, GB | an epoch here | of the paper, 8 V100 |"
         )
         yield f"|{'-|' * 11}"
@@ -344,7 +347,8 @@ def main() -> None:
     unknown = set(chosen.systems) - {*everywhere, "sl_module"}
     if unknown:
         parser.error(
-            f"no system {', '.join(sorted(unknown))}; there are {', '.join(everywhere)} and sl_module"
+            f"unknown system {', '.join(sorted(unknown))}; "
+            f"choose from {', '.join(everywhere)} and sl_module"
         )
     for line in lines(chosen):
         sys.stdout.write(line + "\n")

@@ -169,7 +169,8 @@ def top_kernels(
     kernels = [event for event in profiled.key_averages() if event.self_device_time_total > 0]
     total = sum(event.self_device_time_total for event in kernels)
     host = sum(event.self_cpu_time_total for event in profiled.key_averages())
-    yield f"{name} {choice} x{batch}: {total / 1e3:.1f} ms on the GPU, {host / 1e3:.1f} ms of the host"
+    times = f"{total / 1e3:.1f} ms on the GPU, {host / 1e3:.1f} ms of the host"
+    yield f"{name} {choice} x{batch}: {times}"
     for event in sorted(kernels, key=lambda event: -event.self_device_time_total)[:8]:
         yield f"  {event.self_device_time_total / total:5.1%} {event.count:5d}x {event.key[:100]}"
 
