@@ -107,10 +107,15 @@ def _run(stream: object, stdin: bytes = b"") -> None:
     # One filter thread, so that nothing depends on the number of cores.
     quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"]
     arguments = [command[0], *quiet, *command[1:]]
-    done = subprocess.run(arguments, input=stdin, capture_output=True, check=False)
+    # With a second pipe, subprocess writes the frames in pieces of 4 kB: 30,000 calls for a sample.
+    with tempfile.TemporaryFile() as stderr:
+        done = subprocess.run(
+            arguments, input=stdin, stdout=subprocess.DEVNULL, stderr=stderr, check=False
+        )
+        stderr.seek(0)
+        messages = stderr.read().decode(errors="replace")
     if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").splitlines()[:QUOTED_LINES]
-        cause = "\n".join(lines)
+        cause = "\n".join(messages.splitlines()[:QUOTED_LINES])
         raise SystemicFault(
             f"ffmpeg ended with status {done.returncode} while making the sample: {cause}"
         )

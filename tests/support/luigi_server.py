@@ -41,17 +41,10 @@ LIBRARIES = (
     "trainer.plots.store_overview",
     "trainer.plots.time_breakdown",
 )
-NETWORKS = (
-    "models.extractors.c3d.extractor",
-    "models.extractors.yolov5.extractor",
-    "trainer.inference.predict",
-    "trainer.inference.score_run",
-    "trainer.paper_tables.render",
-    "trainer.paper_tables.reproduce",
-    "trainer.plots.prediction_report",
-    "trainer.training.fit",
-)
-"""What imports torch; loaded when the first command needs it."""
+C3D = ("models.extractors.c3d.extractor",)
+YOLOV5 = ("models.extractors.yolov5.extractor",)
+TRAINER = ("trainer.inference.predict", "trainer.paper_tables.render", "trainer.training.fit")
+"""Modules that import torch; loaded when the first command needs them."""
 
 
 class _Server:
@@ -101,17 +94,18 @@ def run_luigi(
     folder: Path,
     *words: str,
     environment: Mapping[str, str] | None = None,
-    networks: bool = False,
+    preload: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `luigi WORDS` in `folder`.
 
-    `environment` is added to this process's; `networks` says that the command imports torch.
+    `environment` is added to this process's; `preload` names modules that the command needs, besides
+    those that every command needs.
     """
     request = {
         "words": words,
         "folder": str(folder),
         "environment": {**os.environ, **(environment or {})},
-        "preload": [*LIBRARIES, *(NETWORKS if networks else ())],
+        "preload": [*LIBRARIES, *preload],
     }
     answer = SERVER.ask(request)
     return subprocess.CompletedProcess(

@@ -16,6 +16,7 @@ from storage.features.part_reader import PartReader
 from storage.features.store import FeatureStore
 from storage.maintenance.audit import audit
 from tests.conftest import REPOSITORY
+from tests.support.luigi_server import run_luigi
 
 QUICK = (
     "--extract-extractors",
@@ -108,6 +109,13 @@ def finish(running: subprocess.Popen[str], folder: Path) -> Built:
 
 def build(folder: Path, *options: str, **environment: str) -> Built:
     return finish(start(folder, *options, **environment), folder)
+
+
+def build_in_fork(folder: Path, *options: str) -> Built:
+    """The same by the server of commands, which saves the imports."""
+    words = command("BuildFeatures", "--catalog", "sample", *options)[1:]
+    done = run_luigi(folder, *words)
+    return Built(folder, done.returncode, done.stdout + done.stderr)
 
 
 def with_catalog_of(drawn: Built, folder: Path) -> Path:

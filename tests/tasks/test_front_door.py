@@ -23,7 +23,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.support.loopback_site import Site, site
-from tests.support.luigi_server import run_luigi
+from tests.support.luigi_server import C3D, run_luigi
 
 STRIDE = 300
 """Frames between clips of c3d: one or two clips a video are enough."""
@@ -77,7 +77,7 @@ def program(folder: Path, address: str) -> Build:
 def luigi(folder: Path, address: str, *options: str) -> Build:
     """The same command in a process that has imported the libraries."""
     done = run_luigi(
-        folder.parent, *words(folder, address, *options), environment=ENVIRONMENT, networks=True
+        folder.parent, *words(folder, address, *options), environment=ENVIRONMENT, preload=C3D
     )
     return Build(folder / "phd2", done.returncode, done.stdout + done.stderr)
 

@@ -17,7 +17,7 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.extraction.variant import Variant
 from storage.base.errors import SettingsError
 from tasks.highlight import parse_request
-from tests.support.luigi_server import run_luigi
+from tests.support.luigi_server import TRAINER, YOLOV5, run_luigi
 from tests.support.sample_builds import command
 from tests.support.videos import ffmpeg
 from trainer.config.recipe import load_recipe
@@ -76,7 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def luigi(place: Path, files: Path, *options: str) -> subprocess.CompletedProcess[str]:
     video, model = files / "my wedding (1).mp4", files / "model.safetensors"
     words = command("HighlightVideo", "--video", str(video), "--model", str(model))[1:]
-    return run_luigi(place, *words, "--seconds", "10", *options, networks=True)
+    return run_luigi(place, *words, "--seconds", "10", *options, preload=(*YOLOV5, *TRAINER))
 
 
 def test_a_new_video_becomes_a_timeline_and_a_reel(files: Path, place: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,21 +17,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from storage.features.store import FeatureStore
-from tests.support.luigi_server import run_luigi
+from tests.support.luigi_server import C3D, run_luigi
 from tests.support.videos import FFMPEG
 
-Spans = NDArray[np.float64]
 SEED = int(os.environ.get("SEED", "20260721"))
-WORDS = ["--module", "tasks", "BuildPHD2Features", "--extract-extractors", "c3d, frames"]
-WORDS += ["--c3d-arrays", "pool5", "--c3d-stride-frames"]
-FAST = [*WORDS, "140", "--frames-frames-per-second", "0"]
-"""One clip a video, since a clip costs half a second; and a picture of every frame."""
-SLOW_STRIDE = 48
-SLOW = [*WORDS, str(SLOW_STRIDE)]
-"""A third of the clips there are."""
+WORDS = ["--module", "tasks", "BuildPHD2Features"]
+FRAMES = [*WORDS, "--extract-extractors", "frames", "--frames-frames-per-second", "0"]
+"""A picture of every frame, and no network: a clip of c3d costs half a second."""
+WITH_CLIPS = [*WORDS, "--extract-extractors", "c3d, frames", "--c3d-arrays", "pool5"]
+STRIDE = 48
+ALL_CLIPS = [*WITH_CLIPS, "--c3d-stride-frames", str(STRIDE)]
+"""A third of the clips there are, of all videos."""
+SHORT_VIDEO, ITS_SHARD = "6NLUYwGWFwX", "1"
+FEW_CLIPS = [*WITH_CLIPS, "--c3d-stride-frames", "140", "--frames-frames-per-second", "0"]
+FEW_CLIPS += ["--shards", ITS_SHARD]
+"""One clip of each video in the shard with a video that is too short for one."""
 ENVIRONMENT = {"PATH": str(Path(sys.executable).parent)}
 
 
@@ -63,12 +66,24 @@ def build(folder: Path, words: list[str]) -> tuple[Path, str, float]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
-    return build(tmp_path_factory.mktemp("sample"), FAST)
+    return build(tmp_path_factory.mktemp("sample"), FRAMES)
 
 
 @pytest.fixture(scope="module")
-def built_with_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
-    return build(tmp_path_factory.mktemp("clips"), SLOW)
+def few_clips(
+    built: tuple[Path, str, float], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """One shard of the same sample, with clips beside the frames."""
+    folder = tmp_path_factory.mktemp("few")
+    shutil.copytree(built[0], folder, dirs_exist_ok=True)
+    done = run_luigi(folder, *FEW_CLIPS, environment=ENVIRONMENT, preload=C3D)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def all_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
+    return build(tmp_path_factory.mktemp("clips"), ALL_CLIPS)
 
 
 def test_the_first_line_says_what_is_built_and_the_last_where_it_is(
@@ -77,9 +92,8 @@ def test_the_first_line_says_what_is_built_and_the_last_where_it_is(
     folder, output, _ = built
     lines = output.splitlines()
     assert "building the embedded sample" in lines[0]
-    assert "12 ids = 10 done + 1 unavailable + 1 rejected + 0 pending + 0 quarantined" in output
-    assert "random:0 weights: good for trying the pipeline, not for results" in output
-    assert (folder / "data" / "sample" / "report" / "features.png").stat().st_size > 100_000
+    assert "12 ids = 11 done + 1 unavailable + 0 rejected + 0 pending + 0 quarantined" in output
+    assert "store    data/sample" in lines
     account = json.loads((folder / "data" / "sample" / "report" / "account.json").read_bytes())
     assert {sum(variant["states"].values()) for variant in account["variants"].values()} == {12}
 
@@ -107,49 +121,55 @@ def is_uneven(times: list[float]) -> bool:
     return bool(np.ptp(np.diff(times)) > 0.01)
 
 
-def clip_starts_and_ends(times: list[float], spans: Spans, stride: int) -> Spans:
-    """What `(clips, 2)` spans should be: clip k covers frames [stride k, stride k + 16)."""
-    starts = times[::stride][: len(spans)]
-    # The clip that holds the last frame ends when that frame does, which no time says.
-    ends = [
-        times[stride * k + 16] if stride * k + 16 < len(times) else spans[k, 1]
-        for k in range(len(spans))
-    ]
-    return np.stack([starts, ends], axis=1)
-
-
-def test_row_times_are_the_streams_own_in_every_video(built: tuple[Path, str, float]) -> None:
-    """Every frame has the time at which ffmpeg shows it, and clips begin and end at frames; one
-    video's frames are unevenly spaced.
-    """
-    store = FeatureStore(built[0] / "data" / "sample")
-    clips, frames = store["c3d"], store["frames"]
+def test_frame_times_are_the_streams_own_in_every_video(built: tuple[Path, str, float]) -> None:
+    """Every frame has the time at which ffmpeg shows it, also where frames are unevenly spaced."""
+    frames = FeatureStore(built[0] / "data" / "sample")["frames"]
     uneven = []
     for video_id in frames.ids:
         times = shown_at(built[0] / "data" / "sample" / "sources" / f"{video_id}.mp4")
         spans = frames[video_id].spans
         np.testing.assert_allclose(spans[:, 0], times, rtol=0, atol=1e-3, err_msg=video_id)
         np.testing.assert_allclose(spans[:-1, 1], times[1:], rtol=0, atol=1e-3, err_msg=video_id)
-        if video_id in clips:
-            spans = clips[video_id].spans
-            expected = clip_starts_and_ends(times, spans, 140)
-            np.testing.assert_allclose(spans, expected, rtol=0, atol=1e-3, err_msg=video_id)
         uneven += [video_id] * is_uneven(times)
     assert len(uneven) == 1, "the sample has exactly one video with a variable frame rate"
 
 
+def test_clips_join_the_frames_and_a_video_may_be_too_short_for_one(
+    few_clips: tuple[Path, str],
+) -> None:
+    folder, output = few_clips
+    assert f"rejected:too_short  {SHORT_VIDEO}" in output
+    assert "random:0 weights: good for trying the pipeline, not for results" in output
+    assert (folder / "data" / "sample" / "report" / "features.png").stat().st_size > 30_000
+    store = FeatureStore(folder / "data" / "sample")
+    assert len(store["c3d"].ids) >= 2
+    for video_id in store["c3d"].ids:
+        ((start, end),) = store["c3d"][video_id].spans
+        times = store["frames"][video_id].spans[:, 0]
+        assert (start, end) == (times[0], times[16]), video_id
+
+
 @pytest.mark.slow
 def test_clip_times_are_the_streams_own_in_every_video(
-    built_with_clips: tuple[Path, str, float],
+    all_clips: tuple[Path, str, float],
 ) -> None:
-    folder, _, _ = built_with_clips
+    """Clip k covers frames [48 k, 48 k + 16) as ffmpeg dates them."""
+    folder, output, _ = all_clips
+    assert "12 ids = 10 done + 1 unavailable + 1 rejected + 0 pending + 0 quarantined" in output
+    assert (folder / "data" / "sample" / "report" / "features.png").stat().st_size > 100_000
     reader = FeatureStore(folder / "data" / "sample")["c3d"]
     for video_id in reader.ids:
         times = shown_at(folder / "data" / "sample" / "sources" / f"{video_id}.mp4")
         spans = reader[video_id].spans
-        assert len(spans) > 1
-        expected = clip_starts_and_ends(times, spans, SLOW_STRIDE)
-        np.testing.assert_allclose(spans, expected, rtol=0, atol=1e-3, err_msg=video_id)
+        starts = times[::STRIDE][: len(spans)]
+        # The clip that holds the last frame ends when that frame does, which no time says.
+        ends = [
+            times[STRIDE * k + 16] if STRIDE * k + 16 < len(times) else spans[k, 1]
+            for k in range(len(spans))
+        ]
+        np.testing.assert_allclose(
+            spans, np.stack([starts, ends], axis=1), rtol=0, atol=1e-3, err_msg=video_id
+        )
 
 
 def videos_whose(folder: Path, wanted: Callable[[Any], bool]) -> list[str]:
@@ -192,7 +212,7 @@ def account_of(output: str) -> list[str]:
 def test_a_second_run_is_done_in_seconds(built: tuple[Path, str, float]) -> None:
     folder, first, _ = built
     before = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
-    done = run_luigi(folder, *FAST, environment=ENVIRONMENT, networks=True)
+    done = run_luigi(folder, *FRAMES, environment=ENVIRONMENT)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert account_of(done.stdout) == account_of(first)
@@ -202,16 +222,16 @@ def test_a_second_run_is_done_in_seconds(built: tuple[Path, str, float]) -> None
 
 @pytest.mark.slow
 def test_five_kills_of_the_command_lose_nothing(
-    built_with_clips: tuple[Path, str, float], tmp_path: Path
+    all_clips: tuple[Path, str, float], tmp_path: Path
 ) -> None:
-    folder, _, seconds = built_with_clips
+    folder, _, seconds = all_clips
     rng = random.Random(SEED)
     for _ in range(5):
-        running = start(tmp_path, SLOW)
+        running = start(tmp_path, ALL_CLIPS)
         time.sleep(rng.uniform(0.3, 0.5) * seconds)
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()
-    running = start(tmp_path, SLOW)
+    running = start(tmp_path, ALL_CLIPS)
     output = running.communicate()[0]
     assert running.returncode == 0, output
     assert digests(tmp_path) == digests(folder), f"with SEED={SEED}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.luigi_server import run_luigi
+from tests.support.luigi_server import TRAINER, run_luigi
 from tests.support.sample_builds import command
 from trainer.synthetic.user_features import SyntheticUserSettings, Timing, synthesize_users
 
@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def luigi(place: Path, task: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return run_luigi(place, *command(task, *OPTIONS, *options)[1:], networks=True)
+    return run_luigi(place, *command(task, *OPTIONS, *options)[1:], preload=TRAINER)
 
 
 def test_a_network_is_trained_then_scored_and_neither_twice(place: Path) -> None:

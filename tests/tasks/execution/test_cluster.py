@@ -23,7 +23,13 @@ from distributed.security import Security
 
 from tests.conftest import REPOSITORY
 from tests.support import process_watch as watching
-from tests.support.sample_builds import Built, build, finish, start, with_catalog_of
+from tests.support.sample_builds import (
+    Built,
+    build_in_fork,
+    finish,
+    start,
+    with_catalog_of,
+)
 
 SEED = int(os.environ.get("SEED", "20260721"))
 LOCAL = ("--cluster-kind", "local", "--cluster-workers", "2", "--cluster-cores-per-worker", "1")
@@ -34,7 +40,7 @@ KILLS = 3
 
 @pytest.fixture(scope="module")
 def inline(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    built = build(tmp_path_factory.mktemp("inline"))
+    built = build_in_fork(tmp_path_factory.mktemp("inline"))
     assert built.exit_code == 0, built.output
     return built
 
@@ -74,15 +80,12 @@ def knock(seen: Attacked) -> None:
     seen.answers = {port: stranger(port) for _, port in sorted(seen.listening)}
 
 
-@pytest.fixture(scope="module")
-def attacked(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Attacked:
-    """Workers of a running build killed one after the other, each while it has a video in hand."""
-    folder = with_catalog_of(inline, tmp_path_factory.mktemp("attacked"))
+def watch_and_kill(running: subprocess.Popen[str], folder: Path, kills: int) -> Attacked:
+    """Look where a running build listens, and kill so many workers, each with a video in hand."""
     rng = random.Random(SEED)
-    running = start(folder, *LOCAL, "--cluster-allowed-failures", str(KILLS), **LETHAL, DELAY="0.5")
     seen = Attacked(Built(folder, -1, ""))
     knocking: threading.Thread | None = None
-    while running.poll() is None and seen.kills < KILLS:
+    while running.poll() is None and (seen.kills < kills or not seen.listening):
         time.sleep(rng.uniform(0.1, 0.6))
         busy = [pid for pid in watching.children(running.pid) if watching.children(pid)]
         busy = [pid for pid in busy if watching.says(pid, "spawn_main")]
@@ -93,77 +96,95 @@ def attacked(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Attacke
                 seen.listening |= watching.listening(pid)
             knocking = threading.Thread(target=knock, args=(seen,))
             knocking.start()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(rng.choice(busy), signal.SIGKILL)
-            seen.kills += 1
+        if seen.kills < kills:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(busy), signal.SIGKILL)
+                seen.kills += 1
     seen.built = finish(running, folder)
     if knocking is not None:
         knocking.join()
     return seen
 
 
+def check_listening(seen: Attacked, at_least: int) -> None:
+    assert len(seen.listening) >= at_least
+    assert {address for address, _ in seen.listening} == {"127.0.0.1"}
+    told = {port: answer for port, answer in seen.answers.items() if answer}
+    assert all(answer.startswith(b"HTTP/1.1 404") for answer in told.values()), told
+    assert len(told) < len(seen.answers), "ports that speak TLS say nothing to a stranger"
+
+
+@pytest.mark.slow
 def test_a_build_whose_workers_are_killed_equals_an_undisturbed_one(
-    attacked: Attacked, inline: Built
+    inline: Built, tmp_path: Path
 ) -> None:
+    folder = with_catalog_of(inline, tmp_path)
+    running = start(folder, *LOCAL, "--cluster-allowed-failures", str(KILLS), **LETHAL, DELAY="0.5")
+    attacked = watch_and_kill(running, folder, KILLS)
     assert attacked.kills == KILLS, "the build was over too soon to prove anything"
     assert attacked.built.exit_code == 0, attacked.built.output
     assert attacked.built.digest == inline.digest, f"with SEED={SEED}"
-
-
-def test_no_video_is_lost_doubled_or_blamed(attacked: Attacked, inline: Built) -> None:
-    statuses = {video_id: entry.status for video_id, entry in inline.entries.items()}
-    assert {
-        video_id: entry.status for video_id, entry in attacked.built.entries.items()
-    } == statuses
-    assert attacked.built.ids_in_parts() == inline.ids_in_parts()
-    assert attacked.built.faults() == []
-    assert attacked.built.left_behind() == []
-
-
-def test_each_video_is_counted_once(attacked: Attacked) -> None:
+    assert statuses(attacked.built) == statuses(inline)
+    check_left(attacked.built, inline)
     assert "videos: 12/12 videos" in attacked.built.output
     assert "13/12" not in attacked.built.output
+    check_listening(attacked, at_least=5)  # a scheduler, two nannies and two workers
 
 
-def test_nothing_is_heard_beyond_this_machine_and_strangers_are_told_nothing(
-    attacked: Attacked,
-) -> None:
-    assert len(attacked.listening) >= 5, "a scheduler, two nannies and two workers listen"
-    assert {address for address, _ in attacked.listening} == {"127.0.0.1"}
-    told = {port: answer for port, answer in attacked.answers.items() if answer}
-    assert all(answer.startswith(b"HTTP/1.1 404") for answer in told.values()), told
-    assert len(told) < len(attacked.answers), "ports that speak TLS say nothing to a stranger"
+def statuses(built: Built) -> dict[str, str]:
+    return {video_id: str(entry.status) for video_id, entry in built.entries.items()}
+
+
+def check_left(built: Built, inline: Built) -> None:
+    """No video is lost or doubled, and nothing is left behind."""
+    assert built.ids_in_parts() == inline.ids_in_parts()
+    assert built.faults() == []
+    assert built.left_behind() == []
 
 
 @pytest.fixture(scope="module")
-def poisoned(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def poisoned(inline: Built, tmp_path_factory: pytest.TempPathFactory) -> Attacked:
+    """One worker after the other is killed by the same video."""
     folder = with_catalog_of(inline, tmp_path_factory.mktemp("poisoned"))
-    return build(folder, *LOCAL, "--cluster-allowed-failures", "1", **LETHAL, POISON=POISON)
+    options = (*LOCAL, "--cluster-workers", "1", "--cluster-allowed-failures", "1")
+    running = start(folder, *options, **LETHAL, POISON=POISON, DELAY="0.1")
+    return watch_and_kill(running, folder, 0)
 
 
-def test_a_video_that_kills_every_worker_is_one_verdict(poisoned: Built, inline: Built) -> None:
-    assert poisoned.exit_code == 3, poisoned.output
-    assert (
-        f"{POISON}: 2 workers died while processing this video; video quarantined"
-        in poisoned.output
-    )
-    statuses = {video_id: str(entry.status) for video_id, entry in poisoned.entries.items()}
-    expected = {video_id: str(entry.status) for video_id, entry in inline.entries.items()}
-    assert statuses == expected | {
-        POISON: "quarantined:crash (workers died while processing this video)"
-    }
+def test_a_video_that_kills_every_worker_is_one_verdict(poisoned: Attacked, inline: Built) -> None:
+    built = poisoned.built
+    assert built.exit_code == 3, built.output
+    message = "2 workers died while processing this video; video quarantined"
+    assert f"{POISON}: {message}" in built.output
+    expected = "quarantined:crash (workers died while processing this video)"
+    assert statuses(built) == statuses(inline) | {POISON: expected}
     digests = {
-        video_id: entry.digest for video_id, entry in poisoned.entries.items() if video_id != POISON
+        video_id: entry.digest for video_id, entry in built.entries.items() if video_id != POISON
     }
     assert digests == {
         video_id: entry.digest for video_id, entry in inline.entries.items() if video_id != POISON
     }
 
 
-def test_it_can_be_asked_for_again(poisoned: Built, inline: Built) -> None:
-    again = build(poisoned.folder, "--retry", "crash")
+def test_each_video_is_counted_once(poisoned: Attacked) -> None:
+    assert "videos: 12/12 videos" in poisoned.built.output
+    assert "13/12" not in poisoned.built.output
+
+
+def test_nothing_is_heard_beyond_this_machine_and_strangers_are_told_nothing(
+    poisoned: Attacked,
+) -> None:
+    check_listening(poisoned, at_least=3)  # a scheduler, a nanny and a worker
+
+
+def test_it_can_be_asked_for_again_and_then_equals_an_undisturbed_build(
+    poisoned: Attacked, inline: Built
+) -> None:
+    again = build_in_fork(poisoned.built.folder, "--retry", "crash")
     assert again.exit_code == 0, again.output
     assert again.digest == inline.digest
+    assert statuses(again) == statuses(inline)
+    check_left(again, inline)
 
 
 @dataclass

@@ -5,8 +5,6 @@ takes milliseconds.
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from tasks.execution.dask_worker import (
     versions,
 )
 from tests.conftest import REPOSITORY
+from tests.support.luigi_server import run_luigi
 
 
 class Future:
@@ -265,25 +264,22 @@ def test_a_worker_without_the_runs_folder_refuses(
         check_environment(order(tmp_path / "absent"))
 
 
+IMPATIENT = """
+import tasks.execution.cluster
+tasks.execution.cluster.CONNECT_SECONDS = 1
+"""
+
+
 def test_an_address_where_nobody_answers_is_told_with_exit_code_4(tmp_path: Path) -> None:
-    script = (
-        "import tasks.execution.cluster, sys; tasks.execution.cluster.CONNECT_SECONDS = 1;"
-        "from luigi.cmdline import luigi_run; luigi_run()"
+    (tmp_path / "impatient.py").write_text(IMPATIENT)
+    done = run_luigi(
+        tmp_path,
+        *("--module", "impatient", "BuildFeatures", "--catalog", "sample"),
+        *("--extract-extractors", "frames"),
+        *("--cluster-kind", "address", "--cluster-address", "tcp://127.0.0.1:9"),
+        environment={"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        preload=("distributed",),
     )
-    words = [
-        "--module",
-        "tasks",
-        "BuildFeatures",
-        "--catalog",
-        "sample",
-        "--extract-extractors",
-        "frames",
-    ]
-    there = ["--cluster-kind", "address", "--cluster-address", "tcp://127.0.0.1:9"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *words, *there],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
     assert done.returncode == 4, done.stdout + done.stderr
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr

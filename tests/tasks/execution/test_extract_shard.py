@@ -18,6 +18,7 @@ from tasks.config.settings import load_settings
 from tasks.execution.extract_shard import videos_in_parallel
 from tests.conftest import REPOSITORY
 from tests.support.sample_builds import command
+from tests.tasks.test_old_store import DATA
 
 FRAMES, C3D = (
     Variant(name, EXTRACTORS[name], EXTRACTORS[name].settings_type(), "random:0")
@@ -71,7 +72,9 @@ def test_frames_alone_import_no_torch(tmp_path: Path) -> None:
             sys.executable,
             "-c",
             watch,
-            *command("BuildFeatures", "--catalog", "sample", "--shards", "0")[1:],
+            *command("BuildPHD2Features", "--data-root", str(tmp_path))[1:],
+            *("--phd2-testing", str(DATA / "phd2" / "sources" / "testing.csv")),
+            *("--download-source", str(DATA / "media")),
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},

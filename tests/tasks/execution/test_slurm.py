@@ -17,6 +17,7 @@ from storage.base.errors import SettingsError
 from tasks.config.cluster_settings import ClusterSettings
 from tasks.config.slurm_settings import SlurmSettings
 from tasks.execution.slurm import array_script
+from tests.support.luigi_server import run_luigi
 from tests.support.sample_builds import command
 
 
@@ -132,8 +133,9 @@ def test_the_command_writes_a_script_with_its_own_settings(tmp_path: Path) -> No
         "--cluster-kind",
         "slurm",
     )
-    words = command("WriteSlurmArray", "--catalog", "sample", *options)
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    words = command("WriteSlurmArray", "--catalog", "sample", *options)[1:]
+    done = run_luigi(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
     path = tmp_path / "data" / "sample" / "cluster" / "array.sh"
     assert f"sbatch {path}" in done.stdout
     text = path.read_text()
