@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,14 @@ from pipeline.media.container.packets import Tally
 from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
 from storage.base.fingerprint import to_json_value
 from tests.pipeline.decoding.test_video_reader import bare
-from tests.support.backend_conformance import ON_PROCESSORS, Delivered, by_backend, by_ffmpeg, need
+from tests.support.backend_conformance import (
+    ON_PROCESSORS,
+    Delivered,
+    Shown,
+    by_backend,
+    by_ffmpeg,
+    need,
+)
 from tests.support.video_cases import CASES, make
 from tests.support.videos import coded_frame, coded_video, encode, ffmpeg
 
@@ -35,14 +43,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cases")
 
 
+@cache
+def made(folder: Path, name: str) -> tuple[Path, tuple[Shown, ...]]:
+    """A case's file and what ffmpeg shows of it, once for all backends."""
+    path = make(folder, name)
+    return path, by_ffmpeg(path)
+
+
+@cache
+def damaged_as(kind: str, suffix: str, whole: Path) -> tuple[Path, tuple[Shown, ...]]:
+    """A damaged file beside `whole` and what ffmpeg shows of it, once for all backends."""
+    muxed, damaged = (whole.with_name(f"{name} {kind}.{suffix}") for name in ("muxed", "damaged"))
+    ffmpeg("-i", whole, "-c", "copy", "-movflags", "+faststart", muxed)
+    damaged.write_bytes(DAMAGES[kind](muxed.read_bytes()))
+    return damaged, by_ffmpeg(damaged)
+
+
 @pytest.mark.parametrize("backend", ON_PROCESSORS)
 @pytest.mark.parametrize("name", CASES)
 def test_every_backend_gives_ffmpegs_frames_at_ffmpegs_times(
     name: str, backend: str, folder: Path
 ) -> None:
     need(backend)
-    path = make(folder, name)
-    reference = by_ffmpeg(path)
+    path, reference = made(folder, name)
     assert len(reference) in (CASES[name].frames, 20)  # the edit list hides the first 10
     told = by_backend(backend, path)
     if name == "raw h264":  # a bare stream has no container, so it is never opened
@@ -79,6 +102,12 @@ def zeroed(whole: bytes, count: int) -> bytes:
     return whole[:middle] + bytes(count) + whole[middle + count :]
 
 
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut in half": lambda whole: whole[: len(whole) // 2],
+    "60 kB zeroed": lambda whole: zeroed(whole, 60_000),
+}
+
+
 @pytest.fixture(scope="module")
 def fourteen_seconds(folder: Path) -> Path:
     """420 frames, 30 a second, a key frame every 2 s, index in front, 1.5 MB."""
@@ -102,24 +131,16 @@ def kept(told: Delivered) -> DecodeSummary:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-@pytest.mark.parametrize(
-    "damage",
-    [lambda whole: whole[: len(whole) // 2], lambda whole: zeroed(whole, 60_000)],
-    ids=["cut in half", "60 kB zeroed"],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("backend", ON_PROCESSORS)
 def test_damaged_file_gives_ffmpegs_frames_and_tells_what_is_lost(
     backend: str,
-    damage: Callable[[bytes], bytes],
+    damage: str,
     suffix: str,
     fourteen_seconds: Path,
-    tmp_path: Path,
 ) -> None:
     need(backend)
-    whole, damaged = tmp_path / f"whole.{suffix}", tmp_path / f"damaged.{suffix}"
-    ffmpeg("-i", fourteen_seconds, "-c", "copy", "-movflags", "+faststart", whole)
-    damaged.write_bytes(damage(whole.read_bytes()))
-    reference = by_ffmpeg(damaged)
+    damaged, reference = damaged_as(damage, suffix, fourteen_seconds)
     told = by_backend(backend, damaged)
     summary = kept(told)
     rising = [
