@@ -1,4 +1,4 @@
-"""A bar with rate and time left for whoever watches a training. Refuses to know what is counted."""
+"""A progress bar with rate and remaining time."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ class ProgressBar:
         self._bar: Any = None
 
     def start(self, what: str, total: int) -> None:
-        """Begin to count; an earlier count ends."""
+        """Start a new bar; an earlier one ends."""
         self.close()
+        # A log file gets a line every half minute, not one for every update.
         seconds = 0.1 if sys.stderr.isatty() else 30.0
         self._bar = tqdm(
             desc=what, total=total, unit=self._unit, mininterval=seconds, file=sys.stderr
         )
 
     def advance_to(self, done: int, note: str = "") -> None:
-        """Say that so many are done."""
+        """Set the number done so far, with an optional note beside the bar."""
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(done - self._bar.n)
 
     def advance(self, more: int) -> None:
-        """Say that so many more are done."""
+        """Add to the number done."""
         if self._bar is not None:
             self._bar.update(more)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """End the bar where it is."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,7 +1,4 @@
-"""What a model should have answered: labels and pairs for the positions of a batch.
-
-Refuses to know networks and losses.
-"""
+"""Targets of a batch: labels and pairs of its positions."""
 
 from __future__ import annotations
 
@@ -12,11 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth about a `models.highlight.base.contract.Batch`; its letters are those of that
-    contract.
+    """The ground truth of a `models.highlight.base.contract.Batch`, with that module's letters.
 
-    An objective is a function `(scores: Scores, batch: Batch, targets: Targets) -> Tensor` with a
-    scalar answer.
+    An objective is a function `(scores: Scores, batch: Batch, targets: Targets) -> Tensor` that
+    returns a scalar.
     """
 
     labels: Tensor
@@ -24,8 +20,8 @@ class Targets:
     Highlights.
     """
     positive: Tensor
-    """`(B, T)` bool: what counts as a highlight; false outside the mask."""
+    """`(B, T)` bool: the highlights; false outside the mask."""
     pairs: Tensor
-    """`(B, P, 2)` int64: a highlight's position and that of a non-highlight of the same video; -1,
-    -1 is no pair.
+    """`(B, P, 2)` int64: positions of a highlight and of a non-highlight of the same video; -1, -1
+    stands for a missing pair.
     """

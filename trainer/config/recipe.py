@@ -264,6 +264,17 @@ def _check_tables(name: str, table: Mapping[str, Any]) -> None:
         raise SettingsError(
             (f"recipe {name} has no table {', '.join(unknown)}; there are {', '.join(_TABLES)}",)
         )
+    faults = _wrong_types(table)
+    if not faults:
+        unknown = [stage for stage in table.get("stages", []) if stage not in STAGE_NAMES]
+        names = ", ".join(STAGE_NAMES)
+        faults = [f"unknown stage {stage!r}; choose from {names}" for stage in unknown]
+    if faults:
+        raise SettingsError(tuple(f"recipe {name}: {fault}" for fault in faults))
+
+
+def _wrong_types(table: Mapping[str, Any]) -> list[str]:
+    """A fault for each key of the TOML whose value has the wrong type."""
     faults = []
     for key in _TABLES:
         if not isinstance(table.get(key, {}), dict):
@@ -273,12 +284,7 @@ def _check_tables(name: str, table: Mapping[str, Any]) -> None:
             faults.append(f"{key} must be a list of texts, got {table[key]!r}")
     if not isinstance(table.get("source", ""), str):
         faults.append(f"source must be a text, got {table['source']!r}")
-    if not faults:
-        for stage in table.get("stages", []):
-            if stage not in STAGE_NAMES:
-                faults.append(f"unknown stage {stage!r}; choose from {', '.join(STAGE_NAMES)}")
-    if faults:
-        raise SettingsError(tuple(f"recipe {name}: {fault}" for fault in faults))
+    return faults
 
 
 def _is_list_of_texts(value: object) -> bool:
@@ -308,7 +314,8 @@ def _check_sizes(recipe: str, settings: Any) -> None:
         numbers = value if isinstance(value, tuple) else (value,)
         # `type(...) is int`: a bool is an int too. -1 stands for "all" in some models.
         sizes = [number for number in numbers if type(number) is int]
-        if sizes and not (min(sizes) >= -1 and max(sizes) <= MAX_LAYER_SIZE):
+        lowest, highest = min(sizes, default=0), max(sizes, default=0)
+        if lowest < -1 or highest > MAX_LAYER_SIZE:
             raise SettingsError(
                 (
                     f"recipe {recipe}: model.{setting.name} must be 0 to {MAX_LAYER_SIZE}; "
@@ -384,13 +391,14 @@ def _merge_tables(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[
     """
     merged = copy.deepcopy(dict(base))
     for key, value in override.items():
-        lower = merged.get(key)
-        is_table = key in _TABLES or key == "small"
-        if is_table and isinstance(value, Mapping) and isinstance(lower, dict):
-            replaces = _names_another(key, lower, value)
-            merged[key] = dict(value) if replaces else _merge_tables(lower, value)
-        else:
+        lower: Any = merged.get(key)
+        are_tables = isinstance(value, Mapping) and isinstance(lower, dict)
+        if not are_tables or key not in (*_TABLES, "small"):
             merged[key] = copy.deepcopy(value)
+        elif _names_another(key, lower, value):
+            merged[key] = dict(value)
+        else:
+            merged[key] = _merge_tables(lower, value)
     return merged
 
 

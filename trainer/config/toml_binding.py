@@ -42,19 +42,14 @@ def bind(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     if not isinstance(table, Mapping):
         raise SettingsError((f"{where} must be a table, got {table!r}",))
     hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    faults = _unknown_names(table, sorted(fields), where)
-    values = {}
-    for name, value in table.items():
-        if name not in fields:
-            continue
-        try:
-            values[name] = _convert(hints[name], value)
-        except _WrongValue as wrong:
-            faults.append(f"{where}.{name} must be {wrong}, got {value!r}")
-    for name, field in fields.items():
-        if name not in table and _has_no_default(field):
-            faults.append(f"{where}.{name} is missing")
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    names = sorted(field.name for field in fields)
+    faults = _unknown_names(table, names, where)
+    values, wrong_values = _convert_values(table, {name: hints[name] for name in names}, where)
+    faults += wrong_values
+    for field in fields:
+        if field.name not in table and _has_no_default(field):
+            faults.append(f"{where}.{field.name} is missing")
     if faults:
         raise SettingsError(tuple(faults))
     try:
@@ -71,15 +66,26 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], whe
     hints = typing.get_type_hints(function)
     known = keyword_only_names(function)
     faults = _unknown_names(values, known, where)
-    for name, value in values.items():
-        if name not in known:
-            continue
-        try:
-            _convert(hints[name], value)
-        except _WrongValue as wrong:
-            faults.append(f"{where}.{name} must be {wrong}, got {value!r}")
+    _, wrong_values = _convert_values(values, {name: hints[name] for name in known}, where)
+    faults += wrong_values
     if faults:
         raise SettingsError(tuple(sorted(faults)))
+
+
+def _convert_values(
+    table: Mapping[str, Any], hints: Mapping[str, Any], where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of the known names as their types hold them, and a fault for each other value."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, value in table.items():
+        if name not in hints:
+            continue
+        try:
+            values[name] = _convert(hints[name], value)
+        except _WrongValue as wrong:
+            faults.append(f"{where}.{name} must be {wrong}, got {value!r}")
+    return values, faults
 
 
 def _unknown_names(table: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
@@ -172,12 +178,20 @@ def _convert_scalar(hint: Any, value: Any) -> Any:
         return _convert_float(value)
     if hint is int:
         return _convert_int(value)
-    if hint is Path and isinstance(value, str) and "\0" not in value:
-        return Path(value)
-    # `type(...) is`: a bool is an int too.
+    if hint is Path:
+        return _convert_path(value)
     if hint in (str, bool) and type(value) is hint:
         return value
     raise _WrongValue(_NOUNS[hint])
+
+
+def _convert_path(value: Any) -> Path:
+    if not isinstance(value, str):
+        raise _WrongValue(_NOUNS[Path])
+    # The operating system takes no path with a NUL.
+    if "\0" in value:
+        raise _WrongValue(_NOUNS[Path])
+    return Path(value)
 
 
 def _convert_float(value: Any) -> float:

@@ -46,6 +46,11 @@ class _Labels(NamedTuple):
     labels: NDArray[np.float32]
     positive: NDArray[np.bool_]
 
+    @property
+    def has_pair(self) -> bool:
+        """Whether there are both a highlight and a non-highlight."""
+        return bool(self.positive.any() and not self.positive.all())
+
     def take(self, chosen: NDArray[np.int64]) -> _Labels:
         """Only the chosen positions."""
         return _Labels(self.numbers[chosen], self.labels[chosen], self.positive[chosen])
@@ -67,16 +72,15 @@ class AnnotatedVideoReader:
         annotated = self._annotated(example.video_id)
         if annotated is None:
             return NOT_ANNOTATED
-        _, labels, positive = self._labels(example.video_id, annotated)
-        if not len(labels):
+        positions = self._labels(example.video_id, annotated)
+        if not len(positions.numbers):
             return "no segment is in the file"
         if not self.is_training:
             return (example,)
-        has_pair = positive.any() and not positive.all()
-        if self.settings.only_pairs and not has_pair:
+        if self.settings.only_pairs and not positions.has_pair:
             return "no pair of a highlight and another"
         if self.settings.every_segment:
-            return [replace(example, anchor=number) for number in range(len(labels))]
+            return [replace(example, anchor=number) for number in range(len(positions.numbers))]
         return (example,)
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
@@ -177,15 +181,16 @@ def list_annotated_examples(
     Raises SettingsError if no video is left.
     """
     settings, catalog = reader.settings, reader.catalog
-    is_first = side == "first"
-    learns_from_source = is_first and reader.is_training and settings.source
-    domain = settings.source if learns_from_source else settings.domain
-    is_outside = not is_first and settings.against == "others"
+    domain, is_outside = _side_domain(reader, side)
     ids, holdout = split_videos(catalog, split, settings, domain=domain, is_outside=is_outside)
-    bounds = settings.first_seconds if is_first else settings.second_seconds
-    examples, videos = _expand_videos(reader, ids, bounds if reader.is_training else None)
+    bounds = None
+    if reader.is_training:
+        bounds = settings.first_seconds if side == "first" else settings.second_seconds
+    examples, videos = _expand_videos(reader, ids, bounds)
     if not examples:
-        where = f"{'all but ' if is_outside else ''}{domain or 'all domains'}"
+        where = domain or "all domains"
+        if is_outside:
+            where = f"all but {where}"
         part = f"split {split} of {grouping_name(catalog, settings)}"
         hint = "; set data.holdout_videos" if split == "validation" else ""
         raise SettingsError(
@@ -195,6 +200,16 @@ def list_annotated_examples(
     no_users = ExampleCounts("users", 0, 0)
     no_history = ExampleCounts("history videos", 0, 0)
     return ExampleSet(tuple(examples), no_users, videos, no_history, notes)
+
+
+def _side_domain(reader: AnnotatedVideoReader, side: BatchSide) -> tuple[str, bool]:
+    """The domain of one side of a batch, and whether the side is all videos outside of it."""
+    settings = reader.settings
+    if side == "second":
+        return settings.domain, settings.against == "others"
+    if reader.is_training and settings.source:
+        return settings.source, False
+    return settings.domain, False
 
 
 def _expand_videos(

@@ -43,11 +43,12 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> DeviceBatch:
         """A batch, padded to its longest video, its longest history and its longest element."""
         # A target is padded as a history of one element, whose axis is then removed.
-        features, mask, spans = self._padded([[sample.target] for sample in samples], self.shapes)
+        targets = [[sample.target] for sample in samples]
+        features, mask, spans = self._padded(targets, self.shapes)
         target = {key: array[:, 0] for key, array in features.items()}
-        history, history_mask, history_spans = self._padded(
-            [sample.history for sample in samples], self.shapes if self.has_history else {}
-        )
+        histories = [sample.history for sample in samples]
+        history_shapes = self.shapes if self.has_history else {}
+        history, history_mask, history_spans = self._padded(histories, history_shapes)
         batch = Batch(target, mask[:, 0], spans[:, 0], history, history_mask, history_spans)
         examples = tuple(sample.example for sample in samples)
         return DeviceBatch(batch, _targets(samples, mask[:, 0]), examples)

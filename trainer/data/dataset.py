@@ -89,8 +89,10 @@ class UserVideoReader:
         if length is None:
             return (example,)
         windows = []
-        for first in (np.unique(highlights // length) * length).tolist():
-            windows.append(replace(example, window=(first, min(first + length, len(spans)))))
+        first_rows = np.unique(highlights // length) * length
+        for first in first_rows.tolist():
+            end = min(first + length, len(spans))
+            windows.append(replace(example, window=(first, end)))
         return windows
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
@@ -155,14 +157,16 @@ class UserVideoReader:
         settings = self.settings
         if settings.history == "none" or not example.history:
             return ()
+        most = settings.max_elements if self.is_training else settings.max_elements_scoring
         elements = draw_history(
             example.history_user,
             example.history,
             self.user_labels,
             settings,
-            most=settings.max_elements if self.is_training else settings.max_elements_scoring,
+            most=most,
             rng=rng,
         )
+        # An element is empty where features end before the annotated interval.
         history = [self._element(element) for element in elements]
         return tuple(positions for positions in history if len(positions))
 

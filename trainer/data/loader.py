@@ -53,8 +53,8 @@ class LoaderSettings:
     prefetch: int = 2
     """Batches that each worker prefetches."""
     rank: int = 0
-    """Each of `world_size` processes sees its own share of an epoch. All shares are equally long: up
-    to `world_size - 1` examples are left out of an epoch, others each time.
+    """Each of `world_size` processes sees its own share of an epoch. All shares are equally long:
+    up to `world_size - 1` examples are left out of an epoch, others each time.
     """
     world_size: int = 1
     device: str = "cpu"
@@ -245,6 +245,7 @@ def shuffled_order(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(np.unique(shards))
+    # Sorted by pool first; within a pool the random permutation decides.
     pool_of = np.zeros(int(shards.max(initial=0)) + 1, np.int64)
     pool_of[order] = np.arange(len(order)) // SHUFFLE_SHARDS
     return np.lexsort((rng.permutation(len(shards)), pool_of[shards]))

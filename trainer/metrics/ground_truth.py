@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def top_half(ratings: ArrayLike) -> NDArray[np.bool_]:
-    """`(A, N)` ratings → `(A, N)` bool: the better half of each annotator's shots (MINI-Net's code).
+    """`(A, N)` ratings → `(A, N)` bool: the better half of each annotator's shots.
 
-    The half is `floor(N / 2)` shots. Of equal ratings the earlier shot comes first; MINI-Net uses an
-    unstable sort, so its truth differs from machine to machine.
+    As in MINI-Net's code the half is `floor(N / 2)` shots. Of equal ratings the earlier shot comes
+    first; MINI-Net uses an unstable sort, so its truth differs from machine to machine.
     """
     given = _check_ratings(ratings)
     order = np.argsort(-given, axis=1, kind="stable")

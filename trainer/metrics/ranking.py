@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PrecisionRecallCurve:
-    """Precision and recall of all items at or above a score, for each distinct score, best first."""
+    """Precision and recall of the items at or above each distinct score, best score first."""
 
     precision: Floats
     """`(K,)` in [0, 1]."""

@@ -122,6 +122,7 @@ def _check_boundaries(boundaries: ArrayLike) -> NDArray[np.int64]:
     edges = np.asarray(boundaries, np.int64)
     if edges.ndim != 1 or len(edges) < 2:
         raise ValueError(f"boundaries must be two or more frame numbers; got {edges}")
-    if edges[0] < 0 or (np.diff(edges) < 1).any():
+    ascends = bool((np.diff(edges) >= 1).all())
+    if edges[0] < 0 or not ascends:
         raise ValueError(f"boundaries must ascend from 0 on; got {edges}")
     return edges

@@ -1,9 +1,8 @@
-"""Checkpoints: one safetensors file with every tensor, and in its header a JSON of everything else.
+"""Checkpoints: one safetensors file with every tensor, and a JSON header with everything else.
 
-Nothing in it can be executed. Written whole or not at all. Before that JSON stands the sha256 of
-the whole file, taken with zeros in its own place: so a flipped bit anywhere, in tensors, names or
-header, is found before anything is used. Refuses to know networks and loops: states go in, states
-come out.
+Nothing in it can be executed, and a file is published only when it is complete. Before the JSON
+stands the sha256 of the whole file, taken with zeros in its own place: a flipped bit anywhere, in
+tensors, names or header, is found before anything is used.
 """
 
 from __future__ import annotations
@@ -27,32 +26,30 @@ from storage.files.atomic_write import publish, size_and_sha256
 FORMAT = "video-highlights checkpoint"
 FORMAT_VERSION = 2
 WITHOUT_DIGEST = 1
-"""The version that had no digest; still read, with a warning."""
+"""The format version that had no digest; still read, with a warning."""
 _HEADER = "video-highlights"
 _DIGEST = "sha256:"
 _DIGITS = 64
 _DIGEST_PLACE = f'"{_HEADER}":"{_DIGEST}'.encode()
-"""What stands before the digest in the file; safetensors writes its metadata first, and without
-blanks.
-"""
+"""The bytes before the digest: safetensors writes its metadata first, and without blanks."""
 _TENSOR = "__tensor__"
 _PAIRS = "__pairs__"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training run was, or is: `about` for people and checks, `state` to go on from."""
+    """A training run: `about` for people and checks, `state` to resume from."""
 
     about: Mapping[str, Any]
     """JSON: recipe, feature settings, users by split, notes, scores, provenance."""
     state: Mapping[str, Any]
-    """Nested dicts and lists of tensors and plain values: `model`; in training also `optimizer`,
-    `random`, `place`.
+    """Nested dicts and lists of tensors and plain values: `model`; in training also `updates`,
+    `random`, `place`, `progress` and `losses`.
     """
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Publish a checkpoint under `path`, replacing an older one only when the new one is whole."""
+    """Publish a checkpoint under `path`; an older one is replaced when the new one is complete."""
     tensors: dict[str, Tensor] = {}
     state = _flatten(checkpoint.state, "", tensors)
     header = {
@@ -69,109 +66,125 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
-    """What was written, its tensors on `device`.
+    """The checkpoint as it was written, with its tensors on `device`.
 
-    Raises LookupFailed if there is no such file, IntegrityError if it is no checkpoint of ours or
-    was altered.
+    Raises LookupFailed if the file does not exist, IntegrityError if it is not a checkpoint of ours
+    or was altered.
     """
     if not path.is_file():
         raise LookupFailed(f"no checkpoint {path}; train one with `python -m trainer fit`")
-    raw = path.read_bytes()
+    content = path.read_bytes()
     try:
-        header = _read_header(path, raw)
-        tensors = {name: tensor.to(device) for name, tensor in load(raw).items()}
+        header = _read_header(path, content)
+        tensors = {name: tensor.to(device) for name, tensor in load(content).items()}
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise IntegrityError(path, f"is no checkpoint: {error}") from error
-    if strange := [key for key in ("about", "state") if not isinstance(header.get(key), dict)]:
-        raise IntegrityError(
-            path, f"is a checkpoint whose {strange[0]} is {str(header.get(strange[0]))[:100]!r}"
-        )
+        raise IntegrityError(path, f"is not a checkpoint: {error}") from error
+    for key in ("about", "state"):
+        if not isinstance(header.get(key), dict):
+            value = str(header.get(key))[:100]
+            raise IntegrityError(path, f"is a checkpoint whose {key} is not a table but {value!r}")
     try:
         return Checkpoint(header["about"], _unflatten(header["state"], tensors))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(path, f"is a checkpoint without {error}") from error
 
 
-def _read_header(path: Path, raw: bytes) -> dict[str, Any]:
-    """The JSON beside the tensors, once the file's digest is right. ValueError for what is no
-    safetensors file.
+def _read_header(path: Path, content: bytes) -> dict[str, Any]:
+    """The JSON beside the tensors, after the file's digest was checked.
+
+    ValueError if this is not a safetensors file.
     """
-    size = int.from_bytes(raw[:8], "little")
-    if len(raw) < 8 or size > len(raw) - 8:
-        raise ValueError(f"it has {len(raw):,} bytes, and its header should have {size:,}")
-    found = json.loads(raw[8 : 8 + size])
-    metadata = found.get("__metadata__") if isinstance(found, dict) else None
-    text = str(metadata.get(_HEADER, "null")) if isinstance(metadata, dict) else "null"
-    is_sealed = text.startswith(_DIGEST)
-    if is_sealed:
-        _check_digest(path, raw, 8 + size)
+    text, header_end = _header_text(content)
+    has_digest = text.startswith(_DIGEST)
+    if has_digest:
+        _check_digest(path, content, header_end)
         text = text[len(_DIGEST) + _DIGITS :]
     header = json.loads(text)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise IntegrityError(path, "is a safetensors file, but none of ours")
-    if (version := header.get("version")) != (FORMAT_VERSION if is_sealed else WITHOUT_DIGEST):
+    version = header.get("version")
+    if version != (FORMAT_VERSION if has_digest else WITHOUT_DIGEST):
         raise IntegrityError(
             path, f"has format version {version!r}; this release reads {FORMAT_VERSION}"
         )
-    if not is_sealed:
-        told = "is of an earlier release and has no digest, so damage in it is not noticed; train it anew to have one"
-        warnings.warn(f"{path} {told}", CheckpointWithoutDigest, stacklevel=3)
+    if not has_digest:
+        warnings.warn(
+            f"{path} is of an earlier release and has no digest, so damage cannot be detected; "
+            "train it again to get a digest",
+            CheckpointWithoutDigest,
+            stacklevel=3,
+        )
     return header
 
 
-def _check_digest(path: Path, raw: bytes, end: int) -> None:
-    place = raw.find(_DIGEST_PLACE, 0, end) + len(_DIGEST_PLACE)
+def _header_text(content: bytes) -> tuple[str, int]:
+    """Our text in the metadata of a safetensors file, "null" without it; the end of its header."""
+    # A safetensors file starts with the length of its header, 8 bytes, little-endian.
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or size > len(content) - 8:
+        raise ValueError(f"it has {len(content):,} bytes, and its header should have {size:,}")
+    header = json.loads(content[8 : 8 + size])
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    text = metadata.get(_HEADER, "null") if isinstance(metadata, dict) else "null"
+    return str(text), 8 + size
+
+
+def _check_digest(path: Path, content: bytes, header_end: int) -> None:
+    place = content.find(_DIGEST_PLACE, 0, header_end) + len(_DIGEST_PLACE)
     if place < len(_DIGEST_PLACE):
         raise IntegrityError(path, "was altered: its digest is not where we write it")
-    sha = hashlib.sha256(raw[:place] + b"0" * _DIGITS)
-    sha.update(memoryview(raw)[place + _DIGITS :])
-    if sha.hexdigest().encode() != raw[place : place + _DIGITS]:
-        advice = "take it from a copy, or delete it and train again"
+    # The digest was taken with zeros in its own place.
+    sha = hashlib.sha256(content[:place] + b"0" * _DIGITS)
+    sha.update(memoryview(content)[place + _DIGITS :])
+    if sha.hexdigest().encode() != content[place : place + _DIGITS]:
         raise IntegrityError(
-            path, f"was altered: its content is not what its own sha256 says; {advice}"
+            path,
+            "was altered: its content does not match its sha256; restore it from a copy, or delete "
+            "it and train again",
         )
 
 
 class CheckpointWithoutDigest(UserWarning):
-    """A checkpoint of an earlier release: nothing tells whether it is as it was written."""
+    """A checkpoint of an earlier release, whose content cannot be checked."""
 
 
 def checkpoint_digest(path: Path) -> str:
-    """sha256 of the file: what scores name as their origin."""
+    """sha256 of the file, which scores name as their origin."""
     return size_and_sha256(path)[1]
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """The value with each tensor replaced by its name, the tensor itself put aside."""
+    """The value with each tensor replaced by its name; the tensors are added to `tensors`."""
     if isinstance(value, Tensor):
         # A copy: safetensors refuses tensors that share memory.
         tensors[name] = value.detach().to("cpu").contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, Mapping):
         # JSON has only text as keys; an optimizer's state has numbers.
-        return {
-            _PAIRS: [
-                [key, _flatten(item, f"{name}.{key}" if name else str(key), tensors)]
-                for key, item in value.items()
-            ]
-        }
+        pairs = []
+        for key, item in value.items():
+            item_name = f"{name}.{key}" if name else str(key)
+            pairs.append([key, _flatten(item, item_name, tensors)])
+        return {_PAIRS: pairs}
     if isinstance(value, list | tuple):
         return [_flatten(item, f"{name}.{number}", tensors) for number, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
-        f"a checkpoint holds tensors, texts, numbers, lists and dicts; {name} is a {type(value).__name__}"
+        "a checkpoint holds tensors, texts, numbers, lists and dicts; "
+        f"{name} is a {type(value).__name__}"
     )
 
 
 def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, dict) and _TENSOR in value:
-        return tensors[value[_TENSOR]]
-    if isinstance(value, dict):
-        return {key: _unflatten(item, tensors) for key, item in value[_PAIRS]}
+    """The reverse of `_flatten`."""
     if isinstance(value, list):
         return [_unflatten(item, tensors) for item in value]
-    return value
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        return tensors[value[_TENSOR]]
+    return {key: _unflatten(item, tensors) for key, item in value[_PAIRS]}
 
 
 def random_state() -> dict[str, Tensor]:
@@ -183,7 +196,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(states: Mapping[str, Tensor]) -> None:
-    """Go on with random numbers where `random_state` was taken."""
+    """Restore the generators to `random_state`."""
     torch.set_rng_state(states["cpu"].cpu())
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu())

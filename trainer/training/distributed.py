@@ -1,8 +1,4 @@
-"""One process or several: what `torchrun` started us as, and the few things that have to be done
-together.
-
-Refuses to know models and data.
-"""
+"""Distributed training: the rank of this process under `torchrun`, and collective operations."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process among those of a training; a single one is rank 0 of 1."""
+    """The rank of this process in a training run; without `torchrun` it is rank 0 of 1."""
 
     rank: int = 0
     world_size: int = 1
@@ -26,15 +22,16 @@ class DistributedContext:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def wrapped(self, model: nn.Module) -> nn.Module:
-        """The model as it is, or one whose gradients are averaged over all processes."""
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model, wrapped to average gradients over all processes if there are several."""
         if self.world_size == 1:
             return model
-        places = [torch.device(self.device)] if self.device.startswith("cuda") else None
-        return DistributedDataParallel(model, device_ids=places, find_unused_parameters=True)
+        device_ids = [torch.device(self.device)] if self.device.startswith("cuda") else None
+        # Some batches leave parts of a network unused, such as a history encoder without history.
+        return DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=True)
 
     def mean(self, value: float) -> float:
         """The mean of a number over all processes."""
@@ -45,33 +42,38 @@ class DistributedContext:
         return float(total) / self.world_size
 
     def average_gradients(self, model: nn.Module) -> None:
-        """Every gradient becomes its mean over all processes, where the model is not `wrapped`."""
+        """Replace every gradient by its mean over all processes; for a model without `wrap`."""
         if self.world_size == 1:
             return
         for parameter in model.parameters():
-            if parameter.requires_grad:
-                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                distributed.all_reduce(gradient)
-                parameter.grad = gradient / self.world_size
+            if not parameter.requires_grad:
+                continue
+            # Every process must take part for every parameter, or the others wait for ever.
+            gradient = parameter.grad
+            if gradient is None:
+                gradient = torch.zeros_like(parameter)
+            distributed.all_reduce(gradient)
+            parameter.grad = gradient / self.world_size
 
-    def any(self, said: bool) -> bool:
-        """Whether some process says so."""
+    def any(self, condition: bool) -> bool:
+        """Whether the condition holds in any process."""
         if self.world_size == 1:
-            return said
-        count = torch.tensor(int(said), device=self.device)
+            return condition
+        count = torch.tensor(int(condition), device=self.device)
         distributed.all_reduce(count)
         return bool(count)
 
-    def wait(self) -> None:
-        """Until every process has come here."""
+    def barrier(self) -> None:
+        """Wait until every process has called this."""
         if self.world_size > 1:
             distributed.barrier()
 
 
 @contextlib.contextmanager
 def distributed_context(device: str) -> Iterator[DistributedContext]:
-    """What `torchrun` says this process is; joins and leaves the group. `device` is `cpu`, `cuda`
-    or `cuda:N`.
+    """Join the process group of `torchrun`, if there is one, and leave it at the end.
+
+    `device` is `cpu`, `cuda` or `cuda:N`.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:

@@ -1,11 +1,11 @@
-"""From a recipe, a catalog's features and a seed to a trained network on disk, once.
+"""Fitting: from a recipe, a catalog's features and a seed to a trained network on disk, once.
 
-    ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
-        model.safetensors    the finished network with all that a score, a table or a refusal needs
-        to know of it last.safetensors best.safetensors log.csv tensorboard/    while, and after,
-        the loop runs
-
-Knows recipes, data, stages and protocols. Refuses to know tables and schedulers.
+ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
+    model.safetensors   the trained network, with the metadata that scores and tables need
+    last.safetensors    the last checkpoint, while the training loop runs
+    best.safetensors    the weights of the best epoch, while the training loop runs
+    log.csv             metrics of every epoch
+    tensorboard/        the same for TensorBoard
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ _ADVICE = "take the checkpoint from a copy, or train again"
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How to run, not what to compute: none of it is part of a run's name."""
+    """Options that do not change the result: none of them is part of a run's name."""
 
     device: str = "cpu"
     workers: int = 0
     checkpoint_minutes: float = 10.0
     on_start: Callable[[str, int], None] = lambda what, steps: None
-    """Told what is about to be trained and how many steps it takes."""
+    """Called with the name of the recipe and the number of steps before training starts."""
     on_step: Callable[[Progress, float], None] = lambda progress, loss: None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe on a catalog's features with a seed: what a run folder is named after."""
+    """A recipe on a catalog's features with a seed, after which a run folder is named."""
 
     recipe: Recipe
     folder: Path
@@ -80,100 +80,97 @@ class Run:
         return Layout(self.folder.absolute().parent, self.folder.absolute().name)
 
     def name(self, data: HighlightData) -> str:
-        """`phd_ca-0123456789ab-seed0`: the same for the same recipe, annotations and rows of
-        features.
-        """
-        made_of = {
+        """`phd_ca-0123456789ab-seed0`: recipe, fingerprint of all inputs, and seed."""
+        features = {
+            name: [reader.name, reader.digest()] for name, reader in data.features.readers.items()
+        }
+        inputs = {
             "recipe": self.recipe.fingerprint,
             "catalog": size_and_sha256(self.layout.catalog_file)[1],
-            "features": {
-                name: [reader.name, reader.digest()]
-                for name, reader in data.features.readers.items()
-            },
+            "features": features,
         }
-        return f"{self.recipe.name}-{fingerprint(made_of)}-seed{self.seed}"
+        return f"{self.recipe.name}-{fingerprint(inputs)}-seed{self.seed}"
 
     def run_folder(self, data: HighlightData) -> Path:
-        """Its folder."""
+        """The folder of the run."""
         return self.layout.run(self.name(data))
 
 
-def fit(run: Run, options: FitOptions, ranks: DistributedContext | None = None) -> Path:
-    """Train the run to its end, or go on with it, or find it done; returns its `model.safetensors`.
+def fit(run: Run, options: FitOptions, context: DistributedContext | None = None) -> Path:
+    """Train a run, or resume it; returns its `model.safetensors`. A finished run is returned as is.
 
-    Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains it, or
+    Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains the run, or
     LeaseLost.
     """
-    ranks = ranks or DistributedContext(device=options.device)
+    context = context or DistributedContext(device=options.device)
     data = run.data()
-    place = run.run_folder(data)
-    finished = place / "model.safetensors"
+    folder = run.run_folder(data)
+    finished = folder / "model.safetensors"
     if finished.is_file():
         return finished
-    place.mkdir(parents=True, exist_ok=True)
-    if not ranks.is_first:
-        _train(run, data, place, options, ranks)
-        ranks.wait()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not context.is_first:
+        _train(run, data, folder, options, context)
+        context.barrier()
         return finished
-    with _remove_empty_run_folder(place), lease(place / "training.lease", notify=print_to_stderr):
-        model, about = _train(run, data, place, options, ranks)
-        ranks.wait()  # until every process has read what is removed below
+    with _remove_empty_run_folder(folder), lease(folder / "training.lease", notify=print_to_stderr):
+        model, about = _train(run, data, folder, options, context)
+        context.barrier()  # until every process has read the files that are removed below
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
         for name in ("last.safetensors", "best.safetensors"):
-            if (place / name).is_file():
-                remove(place / name)
+            if (folder / name).is_file():
+                remove(folder / name)
     return finished
 
 
 @contextmanager
-def _remove_empty_run_folder(place: Path) -> Iterator[None]:
-    """A run that was refused leaves no empty folder behind."""
+def _remove_empty_run_folder(folder: Path) -> Iterator[None]:
+    """Remove the folder of a run that failed before it wrote anything."""
     try:
         yield
     except (SettingsError, LookupFailed):
-        with suppress(OSError):  # it holds something: an earlier, longer try
-            place.rmdir()
-            place.parent.rmdir()
+        with suppress(OSError):  # not empty: an earlier try of the same run came further
+            folder.rmdir()
+            folder.parent.rmdir()
         raise
 
 
 def _train(
-    run: Run, data: HighlightData, place: Path, options: FitOptions, ranks: DistributedContext
+    run: Run, data: HighlightData, folder: Path, options: FitOptions, context: DistributedContext
 ) -> tuple[nn.Module, dict[str, Any]]:
     recipe = run.recipe
     torch.manual_seed(run.seed)
-    model = _build_model(recipe, data).to(ranks.device)
-    started_as = {part: _start_part(run, options, model, part, ranks) for part in recipe.start}
+    model = _build_model(recipe, data).to(context.device)
+    started_as = {part: _start_part(run, options, model, part, context) for part in recipe.start}
     about = _metadata(run, data, started_as)
 
     def gradient(network: nn.Module) -> None:
-        training = Training(recipe, place, about, ranks.device, ranks, options.checkpoint_minutes)
-        batches: Loader | DomainBatchLoader
-        updates: TrainStep
-        if recipe.is_two_domain:
-            batches = _domain_batches(run, data, options, ranks)
-            updates = DomainSteps(
-                recipe,
-                network,
-                ranks,
-                make_domain_objective(recipe.objective, **recipe.objective_settings),
-            )
-        else:
-            batches = Loader(data.training(), _loader_settings(run, options, ranks, ranks.device))
-            updates = SingleLoss(
-                recipe,
-                network,
-                ranks,
-                make_objective(recipe.objective, **recipe.objective_settings),
-            )
-        options.on_start(
-            recipe.name, len(batches) * recipe.training.epochs // recipe.training.accumulate
+        training = Training(
+            recipe, folder, about, context.device, context, options.checkpoint_minutes
         )
-        validate = _make_validate(run, data, ranks.device) if recipe.training.validate else None
-        progress = train(training, updates, batches, validate, options.on_step)
+        batches: Loader | DomainBatchLoader
+        train_step: TrainStep
+        if recipe.is_two_domain:
+            batches = _domain_batches(run, data, options, context)
+            steps = make_domain_objective(recipe.objective, **recipe.objective_settings)
+            train_step = DomainSteps(recipe, network, context, steps)
+        else:
+            settings = _loader_settings(run, options, context, context.device)
+            batches = Loader(data.training(), settings)
+            objective = make_objective(recipe.objective, **recipe.objective_settings)
+            train_step = SingleLoss(recipe, network, context, objective)
+        step_count = len(batches) * recipe.training.epochs // recipe.training.accumulate
+        options.on_start(recipe.name, step_count)
+        validate = None
+        if recipe.training.validate:
+            validate = _make_validate(run, data, context.device)
+        progress = train(training, train_step, batches, validate, options.on_step)
         about["best_epoch"], about["epochs"] = progress.best_epoch, progress.epoch
 
-    run_stages(StageContext(recipe, model, data, run.seed, ranks.device, options.workers, gradient))
+    # Stages change the model in place; `gradient` also completes `about`.
+    run_stages(
+        StageContext(recipe, model, data, run.seed, context.device, options.workers, gradient)
+    )
     return model, about
 
 
@@ -191,58 +188,65 @@ def _build_model(recipe: Recipe, data: HighlightData) -> nn.Module:
         RuntimeError,
         MemoryError,
     ) as error:
-        told = str(error).partition("\n")[0] or type(error).__name__
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise SettingsError(
             (
-                f"recipe {recipe.name}: its network cannot be built of {recipe.model_settings}: {told}",
+                f"recipe {recipe.name}: its network cannot be built with "
+                f"{recipe.model_settings}: {reason}",
             )
         ) from error
     return model
 
 
 def _loader_settings(
-    run: Run, options: FitOptions, ranks: DistributedContext, device: str = "cpu"
+    run: Run, options: FitOptions, context: DistributedContext, device: str = "cpu"
 ) -> LoaderSettings:
     return LoaderSettings(
-        max(run.recipe.training.batch_size // ranks.world_size, 1),
+        max(run.recipe.training.batch_size // context.world_size, 1),
         seed=run.seed,
         workers=options.workers,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
+        rank=context.rank,
+        world_size=context.world_size,
         device=device,
     )
 
 
 def _domain_batches(
-    run: Run, data: HighlightData, options: FitOptions, ranks: DistributedContext
+    run: Run, data: HighlightData, options: FitOptions, context: DistributedContext
 ) -> DomainBatchLoader:
+    recipe = run.recipe
     if data.segment_times is None:
         raise SettingsError(
-            (f"recipe {run.recipe.name} learns from domains, and {data.catalog.name} has none",)
+            (f"recipe {recipe.name} trains on domains, but {data.catalog.name} has none",)
         )
-    if run.recipe.training.validate and run.recipe.data.source:
-        hidden = f"labels of {run.recipe.data.domain}"
+    if recipe.training.validate and recipe.data.source:
+        # Validation would select the best epoch on labels that domain adaptation must not use.
         raise SettingsError(
-            (f"recipe {run.recipe.name} must not see {hidden}: set training.validate = false",)
+            (
+                f"recipe {recipe.name} must not see labels of {recipe.data.domain}: "
+                "set training.validate = false",
+            )
         )
-    has_second = run.recipe.data.against != "nothing"
-    loading = _loader_settings(run, options, ranks)
-    first = Loader(data.training(), loading)
-    second = Loader(data.training(side="second"), loading) if has_second else None
+    loader_settings = _loader_settings(run, options, context)
+    first = Loader(data.training(), loader_settings)
+    second = None
+    if recipe.data.against != "nothing":
+        second = Loader(data.training(side="second"), loader_settings)
     settings = DomainBatchSettings(
-        run.recipe.sets, run.seed, run.recipe.training.epochs, ranks.device, ranks.rank
+        recipe.sets, run.seed, recipe.training.epochs, context.device, context.rank
     )
     return DomainBatchLoader(first, second, settings)
 
 
 def _start_part(
-    run: Run, options: FitOptions, model: nn.Module, part: str, ranks: DistributedContext
+    run: Run, options: FitOptions, model: nn.Module, part: str, context: DistributedContext
 ) -> str:
-    """Give a part of the network the weights of another recipe's run on the same features; its
-    checkpoint's digest.
+    """Initialise a part of the network from another recipe's run on the same features.
+
+    Trains that run first if it is not finished. Returns the digest of its checkpoint.
     """
-    path = fit(Run(run.recipe.start_recipe(part), run.folder, run.seed), options, ranks)
-    ranks.wait()  # only the first process writes it
+    path = fit(Run(run.recipe.start_recipe(part), run.folder, run.seed), options, context)
+    context.barrier()  # only the first process writes the file
     model.get_submodule(part).load_state_dict(read_checkpoint(path, options.device).state["model"])
     return checkpoint_digest(path)
 
@@ -275,14 +279,14 @@ def _make_validate(
     settings = LoaderSettings(run.recipe.training.scoring_batch_size)
 
     def validate(network: nn.Module) -> Mapping[str, float]:
-        answers = score_batches(
+        tracks = score_batches(
             network,
             Loader(dataset, settings),
             Provenance(run.recipe.name),
             device=device,
             precision=run.recipe.training.precision,
         )
-        found = evaluate_scores(data.catalog, run.folder, run.recipe.data, "validation", answers)
+        found = evaluate_scores(data.catalog, run.folder, run.recipe.data, "validation", tracks)
         return {name: float(np.mean(values)) for name, values in found.values.items()}
 
     return validate
@@ -290,64 +294,90 @@ def _make_validate(
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A finished network, and the data it can be asked about."""
+    """A trained network, and the data that it can score."""
 
     recipe: Recipe
     model: nn.Module
     data: HighlightData
     about: Mapping[str, Any]
     sha256: str
-    """Of its file: what scores name as their origin."""
+    """sha256 of its file, which scores name as their origin."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What anybody who is told its answers has to know of the times it was trained on."""
-        # A checkpoint without the attribute is of a release that knew the streams' own clocks
-        # alone.
-        trained, here = self.about.get("time_origin", STREAM_CLOCK), self.data.features.time_origin
-        if trained == here:
+        """Notes for readers of its scores, about time origins that differ from training."""
+        # Releases that had only one time origin, the streams' own clocks, did not write it.
+        trained_origin = self.about.get("time_origin", STREAM_CLOCK)
+        data_origin = self.data.features.time_origin
+        if trained_origin == data_origin:
             return ()
-        return (f"trained on {MEANINGS.get(trained, trained)}, asked about {MEANINGS[here]}",)
+        trained_meaning = MEANINGS.get(trained_origin, trained_origin)
+        return (f"trained on {trained_meaning}, asked about {MEANINGS[data_origin]}",)
 
 
 def load_trained_model(
     path: Path, folder: Path, device: str, changes: Sequence[str] = ()
 ) -> TrainedModel:
-    """A finished network with the features of a catalog, and other data settings where `changes` says
-    so.
+    """A trained network with the features of a catalog; `changes` are other data settings.
 
-    SettingsError if the features are not those it was trained on, IntegrityError if the checkpoint
-    does not say what a network is made of, or holds another network's tensors.
+    Raises SettingsError if the features differ from those of the training, IntegrityError if the
+    checkpoint does not describe its network, or holds the tensors of another network.
     """
     checkpoint = read_checkpoint(path, device)
+    described = _read_description(path, checkpoint)
+    recipe = _read_recipe(path, described, changes)
+    data = open_data(folder, recipe.data, trained_on=described.trained_on)
+    try:
+        model = recipe.spec.build(recipe.model_settings, described.shapes)
+        model.load_state_dict(described.weights)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise IntegrityError(
+            path, f"does not hold the network of its recipe: {reason}; {_ADVICE}"
+        ) from error
+    return TrainedModel(recipe, model.to(device), data, checkpoint.about, checkpoint_digest(path))
+
+
+@dataclass(frozen=True)
+class _Description:
+    """The parts of a checkpoint from which a network is built."""
+
+    recipe_name: str
+    recipe_table: Mapping[str, Any]
+    is_small: bool
+    trained_on: Any
+    shapes: Mapping[str, tuple[int, ...]]
+    weights: Any
+
+
+def _read_description(path: Path, checkpoint: Checkpoint) -> _Description:
     about = checkpoint.about
     try:
-        name, table, is_small = (
-            str(about["recipe_name"]),
-            dict(about["recipe"]),
-            bool(about["is_small"]),
+        return _Description(
+            recipe_name=str(about["recipe_name"]),
+            recipe_table=dict(about["recipe"]),
+            is_small=bool(about["is_small"]),
+            trained_on=about["trained_on"],
+            shapes={key: tuple(shape) for key, shape in about["shapes"].items()},
+            weights=checkpoint.state["model"],
         )
-        trained_on, weights = about["trained_on"], checkpoint.state["model"]
-        shapes = {key: tuple(shape) for key, shape in about["shapes"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(
             path, f"does not say what its network is made of: {error!r}; {_ADVICE}"
         ) from error
+
+
+def _read_recipe(path: Path, described: _Description, changes: Sequence[str]) -> Recipe:
     try:
-        recipe = restore_recipe(name, table, is_small=is_small, changes=changes)
+        return restore_recipe(
+            described.recipe_name,
+            described.recipe_table,
+            is_small=described.is_small,
+            changes=changes,
+        )
     except SettingsError as error:
         if changes:
-            raise
+            raise  # the changes may be wrong, and not the checkpoint
         raise IntegrityError(
             path, f"holds no recipe of this release: {'; '.join(error.faults)}; {_ADVICE}"
         ) from error
-    data = open_data(folder, recipe.data, trained_on=trained_on)
-    try:
-        model = recipe.spec.build(recipe.model_settings, shapes)
-        model.load_state_dict(weights)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:300]
-        raise IntegrityError(
-            path, f"does not hold the network of its recipe: {told}; {_ADVICE}"
-        ) from error
-    return TrainedModel(recipe, model.to(device), data, about, checkpoint_digest(path))

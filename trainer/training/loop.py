@@ -1,8 +1,6 @@
-"""The training loop: epochs of steps, validation, the best kept, and a checkpoint from which the
-rest is the same.
+"""The training loop: epochs of steps, validation, the best epoch, and resumable checkpoints.
 
-Refuses to know datasets, metrics and losses: it is handed batches, a validation and what a batch
-does to a network.
+It gets the batches, the validation and the train step as arguments.
 """
 
 from __future__ import annotations
@@ -29,11 +27,11 @@ from trainer.training.metric_log import MetricLog
 from trainer.training.train_step import Diverged, TrainStep
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
-"""A network → metric → value on validation users."""
+"""Scores the validation users with a network; metric → value."""
 
 
 class BatchSource(Protocol):
-    """What an epoch is made of; each pass gives the rest of the current one."""
+    """The batches of an epoch; each iteration gives the rest of the current epoch."""
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -42,40 +40,40 @@ class BatchSource(Protocol):
         """The rest of this epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands."""
+        """The current position."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Resume at a position."""
 
 
 @dataclass
 class Progress:
-    """Where a training is, in numbers that a checkpoint keeps."""
+    """The progress of a training run. Checkpoints hold these fields by name."""
 
     epoch: int = 0
     step: int = 0
     best_epoch: int = -1
     best_score: float = -math.inf
     curves: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch: what `log.csv` shows."""
+    """One row per epoch, as in `log.csv`."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run of one recipe with one seed, and where it lives."""
+    """One run of one recipe with one seed, and its folder."""
 
     recipe: Recipe
     folder: Path
     about: Mapping[str, Any]
-    """What its checkpoints say of themselves."""
+    """The metadata of its checkpoints."""
     device: str
-    ranks: DistributedContext
+    context: DistributedContext
     checkpoint_minutes: float = 10.0
-    """A long epoch is kept on the way, so that a kill costs minutes."""
+    """Checkpoints are also written inside a long epoch, so that a kill costs minutes."""
 
     @property
     def last(self) -> Path:
-        """What an interrupted run goes on from."""
+        """The checkpoint from which an interrupted run resumes."""
         return self.folder / "last.safetensors"
 
     @property
@@ -86,80 +84,79 @@ class Training:
 
 def train(
     training: Training,
-    updates: TrainStep,
+    train_step: TrainStep,
     batches: BatchSource,
     validate: Validate | None,
     on_step: Callable[[Progress, float], None] = lambda progress, loss: None,
 ) -> Progress:
-    """Train a network to the end of its recipe, from its last checkpoint if it has one; it ends
-    with its best weights.
+    """Train a network to the end of its recipe, from its last checkpoint if there is one.
 
-    On the CPU an interrupted and resumed run gives the same weights, bit for bit, as one that was
-    never interrupted. Raises Diverged.
+    The network ends with its best weights. On the CPU an interrupted and resumed run gives the same
+    weights, bit for bit, as one that was never interrupted. Raises Diverged.
     """
-    run, model = _RunState(training, updates, batches), updates.model
-    with MetricLog(
-        training.folder, run.progress.curves, is_writing=training.ranks.is_first
-    ) as curves:
+    run, model = _RunState(training, train_step, batches), train_step.model
+    is_first = training.context.is_first
+    with MetricLog(training.folder, run.progress.curves, is_writing=is_first) as log:
         while not run.is_over():
             started = time.perf_counter()
             row = run.epoch(on_step)
-            row |= {
-                f"validation_{name}": value
-                for name, value in (validate(model) if validate else {}).items()
-            }
+            metrics = validate(model) if validate else {}
+            for name, value in metrics.items():
+                row[f"validation_{name}"] = value
             row["seconds"] = time.perf_counter() - started
             run.end_epoch(row, has_validation=validate is not None)
-            curves.add(run.progress.curves)
-    training.ranks.wait()  # until the first process has written the best weights
+            log.add(run.progress.curves)
+    training.context.barrier()  # until the first process has written the best weights
     if validate is not None:
         model.load_state_dict(read_checkpoint(training.best, training.device).state["model"])
     return run.progress
 
 
 class _RunState:
-    """The moving parts of a training, and their way into a checkpoint and back."""
+    """The changing state of a training run, written to checkpoints and restored from them."""
 
-    def __init__(self, training: Training, updates: TrainStep, batches: BatchSource) -> None:
-        self.training, self.updates, self.batches = training, updates, batches
-        self.model = updates.model
+    def __init__(self, training: Training, train_step: TrainStep, batches: BatchSource) -> None:
+        self.training, self.train_step, self.batches = training, train_step, batches
+        self.model = train_step.model
         self.settings = training.recipe.training
         self.progress = Progress()
         self.loss_sum, self.loss_count = 0.0, 0
-        self.kept_at = time.monotonic()
+        self.checkpoint_at = time.monotonic()
         if training.last.is_file():
             self._restore(read_checkpoint(training.last, training.device).state)
 
     def is_over(self) -> bool:
-        """Whether all epochs were run, or patience is at an end."""
-        waited = self.progress.epoch - 1 - self.progress.best_epoch
+        """Whether all epochs were run, or `patience` epochs brought no better score."""
+        if self.progress.epoch >= self.settings.epochs:
+            return True
+        epochs_since_best = self.progress.epoch - 1 - self.progress.best_epoch
         patience = self.settings.patience
-        return self.progress.epoch >= self.settings.epochs or (
-            patience is not None and waited >= patience
-        )
+        return patience is not None and epochs_since_best >= patience
 
     def epoch(self, on_step: Callable[[Progress, float], None]) -> dict[str, float]:
-        """The steps that are left of this epoch."""
+        """Run the rest of this epoch; returns its row of the metric log."""
         self.model.train()
         for batch in self.batches:
-            loss, has_moved = self.updates.step(batch)
+            loss, has_changed = self.train_step.step(batch)
             if not math.isfinite(loss):
                 raise Diverged(self.training.folder, self.progress.step, loss)
-            self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
-            if has_moved:
+            self.loss_sum += loss
+            self.loss_count += 1
+            # Only between steps: a checkpoint holds no accumulated gradients.
+            if has_changed:
                 self.progress.step += 1
                 on_step(self.progress, loss)
-                self._keep_now_and_then()
-        self.progress.step += self.updates.finish()
+                self._write_checkpoint_if_due()
+        self.progress.step += self.train_step.finish_epoch()
         return {
             "epoch": float(self.progress.epoch),
             "step": float(self.progress.step),
-            "loss": self.training.ranks.mean(self.loss_sum / max(self.loss_count, 1)),
-            "learning_rate": self.updates.learning_rate,
+            "loss": self.training.context.mean(self.loss_sum / max(self.loss_count, 1)),
+            "learning_rate": self.train_step.learning_rate,
         }
 
     def end_epoch(self, row: dict[str, float], *, has_validation: bool) -> None:
-        """Keep the epoch if it is the best, and its checkpoint in any case."""
+        """Write the weights if the epoch is the best, and a checkpoint in any case."""
         progress = self.progress
         name = f"validation_{self.settings.select_by}"
         score = row[name] if has_validation else float(progress.epoch)
@@ -168,23 +165,22 @@ class _RunState:
             progress.best_epoch, progress.best_score = progress.epoch, score
         progress.curves.append(row)
         progress.epoch += 1
-        self.updates.decay()
+        self.train_step.decay()
         self.loss_sum, self.loss_count = 0.0, 0
-        if (
-            is_best and has_validation
-        ):  # without, the last epoch is the best, and its checkpoint holds its weights
+        # Without validation the last epoch is the best, and its checkpoint holds the weights.
+        if is_best and has_validation:
             self._write(self.training.best, {"model": self.model.state_dict()})
-        self._keep()
+        self._write_checkpoint()
 
-    def _keep_now_and_then(self) -> None:
-        if time.monotonic() - self.kept_at > 60 * self.training.checkpoint_minutes:
-            self._keep()
+    def _write_checkpoint_if_due(self) -> None:
+        if time.monotonic() - self.checkpoint_at > 60 * self.training.checkpoint_minutes:
+            self._write_checkpoint()
 
-    def _keep(self) -> None:
-        self.kept_at = time.monotonic()
+    def _write_checkpoint(self) -> None:
+        self.checkpoint_at = time.monotonic()
         state = {
             "model": self.model.state_dict(),
-            "updates": self.updates.state_dict(),
+            "updates": self.train_step.state_dict(),
             "random": random_state(),
             "place": self.batches.state_dict(),
             "progress": vars(self.progress),
@@ -193,18 +189,20 @@ class _RunState:
         self._write(self.training.last, state)
 
     def _write(self, path: Path, state: Mapping[str, Any]) -> None:
-        if self.training.ranks.is_first:
-            about = {
-                **self.training.about,
-                "epoch": self.progress.epoch,
-                "best_epoch": self.progress.best_epoch,
-            }
-            write_checkpoint(path, Checkpoint(about, state))
+        if not self.training.context.is_first:
+            return
+        about = {
+            **self.training.about,
+            "epoch": self.progress.epoch,
+            "best_epoch": self.progress.best_epoch,
+        }
+        write_checkpoint(path, Checkpoint(about, state))
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.updates.load_state_dict(state["updates"])
+        self.train_step.load_state_dict(state["updates"])
         self.batches.load_state_dict(state["place"])
         self.progress = Progress(**state["progress"])
         self.loss_sum, self.loss_count = state["losses"]
+        # Last: restoring the rest may draw random numbers.
         set_random_state(state["random"])

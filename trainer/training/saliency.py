@@ -1,10 +1,9 @@
-"""Trains TASED-Net as its release does: DHF1K's frames and maps, the KL loss, two rates, gradients
-of five batches.
+"""Training of TASED-Net as in its release: DHF1K, the KL loss, and two learning rates.
 
 Sources: W. Wang et al., "Revisiting Video Saliency: A Large-scale Benchmark and a New Model", CVPR
 2018 (DHF1K); `run_train.py`, `dataset.py` and `loss.py` of MichiganCOG/TASED-Net at
 0cf47b73cf055bfc64dc132a85276cca67308226. The network and its weights' names are those of the
-`tased` extractor; `load_s3d` there gives the weights it starts from. Refuses to know stores.
+`tased` extractor; `load_s3d` there gives the initial weights.
 
 Letters in shapes: B clips, L frames, H and W pixels.
 """
@@ -32,12 +31,12 @@ Split = Literal["train", "val"]
 SPLITS: dict[Split, range] = {"train": range(1, 601), "val": range(601, 701)}
 """Numbers of DHF1K's videos. The maps of 701 to 1000, the test split, were never published."""
 NEW_LAYERS = "convtsp"
-"""How names of the decoder start; what S3D's weights do not have."""
+"""Prefix of the decoder's layers, for which S3D has no weights."""
 
 
 @dataclass(frozen=True)
 class SaliencyTraining:
-    """The released recipe."""
+    """Training settings; the defaults are the release's."""
 
     decoder_rate: float = 0.1
     encoder_rate: float = 0.001
@@ -45,10 +44,10 @@ class SaliencyTraining:
     weight_decay: float = 2e-7
     batch_size: int = 8
     batches_per_step: int = 5
-    """Their gradients are added up, not averaged, before a step."""
+    """Number of batches whose gradients are summed, not averaged, before a step."""
     steps: int = 1000
     milestones: tuple[int, ...] = (750, 950)
-    """After so many steps the decoder's rate falls to a tenth; the encoder's never changes."""
+    """Steps after which the decoder's rate drops to a tenth; the encoder's never changes."""
 
 
 class SaliencyClip(NamedTuple):
@@ -57,11 +56,11 @@ class SaliencyClip(NamedTuple):
     clip: NDArray[np.uint8]
     """`(L, H, W, 3)` RGB."""
     map: NDArray[np.float32]
-    """`(H, W)`, 0 to 255: where people looked at the clip's last frame."""
+    """`(H, W)`, 0 to 255: the fixation map of the clip's last frame."""
 
 
 class SaliencyDraw(NamedTuple):
-    """Which video of a split, and what the window and the flip are drawn from."""
+    """The number of a video in its split, and the seed and epoch of its window and flip."""
 
     number: int
     seed: int
@@ -69,14 +68,14 @@ class SaliencyDraw(NamedTuple):
 
 
 class DHF1K(Dataset[SaliencyClip]):
-    """A folder as DHF1K is laid out for TASED-Net's training: `video/0001/0001.png`,
-    `annotation/0001/maps/0001.png`.
+    """DHF1K in the layout of TASED-Net's training.
 
-    Frames may be PNG or JPEG. DHF1K is published with its videos as `video/001.AVI`; a folder that
-    has those and no frames is refused with the command that makes them. Raises ValueError for that,
-    for a folder without any video of the split, and for a video whose frames and maps have other
-    numbers, or are fewer than a clip. Frames after the last map are left out, and maps after the
-    last frame: decoders do not agree on the end of a damaged file.
+    Frames are `video/0001/0001.png` (PNG or JPEG), maps `annotation/0001/maps/0001.png`. Raises
+    ValueError for a folder without any video of the split, for a video whose frames and maps have
+    different numbers or are fewer than a clip, and for a folder with the published
+    `video/001.AVI` but no frames; the error then names the command that extracts them. Frames
+    after the last map are ignored, and maps after the last frame: decoders disagree on the end of a
+    damaged file.
     """
 
     def __init__(
@@ -105,104 +104,98 @@ class DHF1K(Dataset[SaliencyClip]):
         return len(self.numbers)
 
     def __getitem__(self, draw: SaliencyDraw) -> SaliencyClip:
-        """A window drawn evenly from the video, mirrored in half of the cases, as the release draws
-        them.
-        """
+        """A random window of the video, mirrored in half of the cases, as in the release."""
         number = self.numbers[draw.number]
         rng = np.random.default_rng([draw.seed, draw.epoch, number])
-        start = int(rng.integers(0, len(self.videos[number].pictures) - self.frames + 1))
+        start = int(rng.integers(0, len(self.videos[number].frames) - self.frames + 1))
         return self.clip(number, start, is_mirrored=bool(rng.random() < 0.5))
 
     def clip(self, number: int, start: int, *, is_mirrored: bool = False) -> SaliencyClip:
-        """The clip of video `number` from frame `start`, counted from 0, and its last frame's
-        map.
-        """
+        """The clip of video `number` from frame `start`, counted from 0, and its fixation map."""
         video = self.videos[number]
-        pictures = [
-            self._read(path, cv2.IMREAD_COLOR)
-            for path in video.pictures[start : start + self.frames]
-        ]
-        clip = np.stack(pictures)[..., ::-1]
-        looked_at = self._read(video.maps[start + self.frames - 1], cv2.IMREAD_GRAYSCALE)
+        end = start + self.frames
+        frames = [self._read(path, cv2.IMREAD_COLOR) for path in video.frames[start:end]]
+        clip = np.stack(frames)[..., ::-1]  # BGR → RGB
+        fixations = self._read(video.maps[end - 1], cv2.IMREAD_GRAYSCALE)
         if is_mirrored:
-            clip, looked_at = clip[:, :, ::-1], looked_at[:, ::-1]
+            clip, fixations = clip[:, :, ::-1], fixations[:, ::-1]
         return SaliencyClip(
-            np.ascontiguousarray(clip), np.ascontiguousarray(looked_at, dtype=np.float32)
+            np.ascontiguousarray(clip), np.ascontiguousarray(fixations, dtype=np.float32)
         )
 
     def _read(self, path: Path, flags: int) -> NDArray[np.uint8]:
-        picture = cv2.imread(str(path), flags)
-        if picture is None:
-            raise ValueError(f"{path} is no picture")
-        return resize_frame(picture, *self.size)
+        image = cv2.imread(str(path), flags)
+        if image is None:
+            raise ValueError(f"{path} is not an image that OpenCV can read")
+        return resize_frame(image, *self.size)
 
 
 @dataclass(frozen=True)
 class _Video:
-    pictures: tuple[Path, ...]
+    """The files of one video: frames and their fixation maps, equally many."""
+
+    frames: tuple[Path, ...]
     maps: tuple[Path, ...]
 
     @classmethod
-    def open(cls, folder: Path, number: int, frames: int) -> _Video:
-        at = folder / "video" / f"{number:04d}"
-        pictures = sorted(
-            path for path in at.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg")
-        )
-        if not pictures:
-            whole = next((folder / "video").glob(f"*{number:03d}.[aA][vV][iI]"), None)
-            how = f"; run ffmpeg -i {whole} {at}/%04d.png" if whole else ""
-            raise ValueError(f"{at} has no frames{how}")
+    def open(cls, folder: Path, number: int, clip_frames: int) -> _Video:
+        frames = _frame_files(folder, number)
         maps = sorted(_maps(folder, number).glob("*.png"))
-        both = min(len(pictures), len(maps))
-        stranger = next((p for p, m in zip(pictures, maps, strict=False) if p.stem != m.stem), None)
-        if stranger or both < frames:
-            raise ValueError(
-                f"video {number:04d} of {folder} has {len(pictures)} frames and {len(maps)} maps"
-                + (
-                    f", but no map for {stranger.name}"
-                    if stranger
-                    else f"; a clip is {frames} of both"
-                )
-            )
-        return cls(tuple(pictures[:both]), tuple(maps[:both]))
+        has = f"video {number:04d} of {folder} has {len(frames)} frames and {len(maps)} maps"
+        for frame, fixation_map in zip(frames, maps, strict=False):
+            if frame.stem != fixation_map.stem:
+                raise ValueError(f"{has}, but no map for {frame.name}")
+        count = min(len(frames), len(maps))
+        if count < clip_frames:
+            raise ValueError(f"{has}; a clip is {clip_frames} of both")
+        return cls(tuple(frames[:count]), tuple(maps[:count]))
+
+
+def _frame_files(folder: Path, number: int) -> list[Path]:
+    """The frames of a video in order. ValueError without any."""
+    at = folder / "video" / f"{number:04d}"
+    frames = [path for path in at.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
+    if frames:
+        return sorted(frames)
+    published = next((folder / "video").glob(f"*{number:03d}.[aA][vV][iI]"), None)
+    hint = f"; run ffmpeg -i {published} {at}/%04d.png" if published else ""
+    raise ValueError(f"{at} has no frames{hint}")
 
 
 def _maps(folder: Path, number: int) -> Path:
     return folder / "annotation" / f"{number:04d}" / "maps"
 
 
-def kl_divergence(predicted: Tensor, looked_at: Tensor, *, per_map: bool = False) -> Tensor:
-    """KL(looked_at ‖ predicted) of `(B, H, W)` maps, each made to sum to 1.
+def kl_divergence(predicted: Tensor, fixations: Tensor, *, per_map: bool = False) -> Tensor:
+    """KL(fixations ‖ predicted) of `(B, H, W)` maps, normalised to sum to 1.
 
-    As released, a sum over the whole batch is made 1, so maps with more mass weigh more and a
-    prediction may move mass from one clip to another. `per_map` (ours, and what DHF1K's benchmark
-    measures) makes every map a distribution, and gives the mean over the batch. Both add the
-    release's epsilon twice. A batch, or map, of which nobody looked at anything is refused with
-    ValueError: it would be NaN.
+    As released, the whole batch is normalised to 1, so maps with more mass weigh more and a
+    prediction may move mass from one clip to another. `per_map` (ours, and the measure of DHF1K's
+    benchmark) normalises every map, and gives the mean over the batch. Both add the release's
+    epsilon twice. ValueError for a batch, or map, without fixations: its loss would be NaN.
     """
     axes = (1, 2) if per_map else (0, 1, 2)
-    mass = looked_at.float().sum(axes, keepdim=True)
-    if not bool((mass > 0).all()):
-        raise ValueError("a map to learn from is 0 everywhere; leave the clip out")
-    truth, guess = (
-        looked_at.float() / mass,
-        predicted.float() / predicted.float().sum(axes, keepdim=True),
-    )
+    actual_mass = fixations.float().sum(axes, keepdim=True)
+    if not bool((actual_mass > 0).all()):
+        raise ValueError("a fixation map is 0 everywhere; leave the clip out")
+    actual = fixations.float() / actual_mass
+    guess = predicted.float() / predicted.float().sum(axes, keepdim=True)
     epsilon = sys.float_info.epsilon
-    loss = (truth * (epsilon + truth / (guess + epsilon)).log()).sum(axes)
+    loss = (actual * (epsilon + actual / (guess + epsilon)).log()).sum(axes)
     return loss.mean()
 
 
 def make_optimizer(network: nn.Module, settings: SaliencyTraining) -> torch.optim.SGD:
-    """SGD with two groups, by name: `decoder` (`convtsp`) and `encoder`. ValueError if one of them
-    is empty.
-    """
-    named = list(network.named_parameters())
-    decoder = [parameter for name, parameter in named if NEW_LAYERS in name]
-    encoder = [parameter for name, parameter in named if NEW_LAYERS not in name]
+    """SGD with two groups, `decoder` (`convtsp`) and `encoder`. ValueError if one is empty."""
+    encoder: list[nn.Parameter] = []
+    decoder: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        group = decoder if NEW_LAYERS in name else encoder
+        group.append(parameter)
     if not decoder or not encoder:
         raise ValueError(
-            f"TASED-Net has an encoder and a decoder ({NEW_LAYERS}...); got {len(named)} other parameters"
+            f"TASED-Net has parameters in an encoder and a decoder ({NEW_LAYERS}...); "
+            f"got {len(encoder)} and {len(decoder)}"
         )
     groups = [
         {"params": decoder, "lr": settings.decoder_rate, "name": "decoder"},
@@ -212,7 +205,7 @@ def make_optimizer(network: nn.Module, settings: SaliencyTraining) -> torch.opti
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: SaliencyTraining) -> LambdaLR:
-    """To be stepped after every step of the optimiser."""
+    """The schedule of both rates, to be stepped after every step of the optimizer."""
 
     def decoder(step: int) -> float:
         return 0.1 ** sum(step >= milestone for milestone in settings.milestones)
@@ -227,16 +220,17 @@ def train_step(
     *,
     per_map: bool = False,
 ) -> float:
-    """One step on the added gradients of some batches; returns the mean of their losses.
+    """One step on the summed gradients of some batches; returns the mean of their losses.
 
-    A batch is clips `(B, L, H, W, 3)` uint8 RGB and maps `(B, H, W)`; the network is told to train.
+    A batch is clips `(B, L, H, W, 3)` uint8 RGB and maps `(B, H, W)`. The network is set to
+    training mode.
     """
     network.train()
     optimizer.zero_grad()
     losses = []
-    for clips, looked_at in batches:
+    for clips, fixations in batches:
         predicted = network(clips.permute(0, 4, 1, 2, 3).contiguous())
-        loss = kl_divergence(predicted, looked_at, per_map=per_map)
+        loss = kl_divergence(predicted, fixations, per_map=per_map)
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(float(loss.detach()))
     if not losses:

@@ -1,13 +1,10 @@
-"""The stages that fitting a system consists of, by name, as recipes list them.
+"""The stages of fitting, by the names that recipes use.
 
-    gradient            the loop, on the whole network or on the part `first` of a late fusion
-    ranking_svm         a ranking SVM gives the linear part (`linear`, or `second` of a late fusion)
-    its weights latent_ranking_svm  the same, with the better half of each video's highlights found
-    on the way (LSVM) fusion              ω of a late fusion, by a ranking SVM on pairs of
-    validation videos per_user            nothing to do now: each user's own weights are fitted on
-    their history when they are scored
-
-Refuses to know files.
+gradient            the training loop, on the whole network or on `first` of a late fusion
+ranking_svm         a ranking SVM for the linear part (`linear`, or `second` of a late fusion)
+latent_ranking_svm  the same, on the better half of each video's highlights (LSVM)
+fusion              ω of a late fusion, by a ranking SVM on pairs of validation videos
+per_user            nothing to fit here: a user's own weights are fitted when they are scored
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ Gradient = Callable[[nn.Module], None]
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage may use."""
+    """The arguments of every stage."""
 
     recipe: Recipe
     model: nn.Module
@@ -45,64 +42,58 @@ class StageContext:
     """Runs the training loop on a network."""
 
 
-def _gradient(fitting: StageContext) -> None:
-    fitting.gradient(getattr(fitting.model, "first", fitting.model))
+def _gradient(context: StageContext) -> None:
+    context.gradient(getattr(context.model, "first", context.model))
 
 
-def _linear_ranker(fitting: StageContext) -> LinearRanker:
-    ranker = getattr(fitting.model, "second", fitting.model)
+def _linear_ranker(context: StageContext) -> LinearRanker:
+    ranker = getattr(context.model, "second", context.model)
     if not isinstance(ranker, LinearRanker):
         raise SettingsError(
             (
-                f"recipe {fitting.recipe.name}: a ranking SVM fits linear rankers, not {type(ranker)}",
+                f"recipe {context.recipe.name}: a ranking SVM needs a linear ranker, got "
+                f"{type(ranker).__name__}; remove the stage",
             )
         )
     return ranker
 
 
-def _latent_ranking_svm(fitting: StageContext) -> None:
-    ranker = _linear_ranker(fitting)
-    settings = LatentSettings(svm=ranking_svm.RankingSVMSettings(seed=fitting.seed))
-    ranking_svm.set_linear_weights(
-        ranker.linear, fit_latent_svm(ranker, _batches(fitting, "train"), settings)
-    )
+def _latent_ranking_svm(context: StageContext) -> None:
+    ranker = _linear_ranker(context)
+    settings = LatentSettings(svm=ranking_svm.RankingSVMSettings(seed=context.seed))
+    weights = fit_latent_svm(ranker, _batches(context, "train"), settings)
+    ranking_svm.set_linear_weights(ranker.linear, weights)
 
 
-def _ranking_svm(fitting: StageContext) -> None:
-    ranker = _linear_ranker(fitting)
+def _ranking_svm(context: StageContext) -> None:
+    ranker = _linear_ranker(context)
     differences = concatenate_differences(
         ranking_svm.pair_differences(ranker.descriptors(batch), targets.pairs)
-        for batch, targets, _ in _batches(fitting, "train")
+        for batch, targets, _ in _batches(context, "train")
     )
-    ranking_svm.set_linear_weights(
-        ranker.linear,
-        ranking_svm.fit(differences, ranking_svm.RankingSVMSettings(seed=fitting.seed)),
-    )
+    settings = ranking_svm.RankingSVMSettings(seed=context.seed)
+    ranking_svm.set_linear_weights(ranker.linear, ranking_svm.fit(differences, settings))
 
 
-def _fusion(fitting: StageContext) -> None:
-    model: Any = fitting.model
+def _fusion(context: StageContext) -> None:
+    model: Any = context.model
     model.eval()
 
-    def both(loaded: DeviceBatch) -> NDArray[np.float32]:
+    def score_differences(loaded: DeviceBatch) -> NDArray[np.float32]:
         parts = model(loaded.batch).parts
-        return ranking_svm.pair_differences(
-            torch.stack([parts["first"], parts["second"]], dim=-1), loaded.targets.pairs
-        )
+        both_scores = torch.stack([parts["first"], parts["second"]], dim=-1)
+        return ranking_svm.pair_differences(both_scores, loaded.targets.pairs)
 
     differences = concatenate_differences(
-        both(loaded) for loaded in _batches(fitting, "validation")
+        score_differences(loaded) for loaded in _batches(context, "validation")
     )
+    settings = ranking_svm.RankingSVMSettings(seed=context.seed)
     with torch.no_grad():
-        model.omega.fill_(
-            ranking_svm.fusion_weight(
-                differences, ranking_svm.RankingSVMSettings(seed=fitting.seed)
-            )
-        )
+        model.omega.fill_(ranking_svm.fusion_weight(differences, settings))
 
 
-def _per_user(fitting: StageContext) -> None:
-    """Each user is fitted when scored."""
+def _per_user(context: StageContext) -> None:
+    """Nothing to do: the weights of a user are fitted when the user is scored."""
 
 
 STAGE_FUNCTIONS: dict[str, Callable[[StageContext], None]] = {
@@ -114,27 +105,25 @@ STAGE_FUNCTIONS: dict[str, Callable[[StageContext], None]] = {
 }
 
 
-def run_stages(fitting: StageContext) -> None:
-    """All stages of the recipe, in its order."""
-    for name in fitting.recipe.stages:
-        STAGE_FUNCTIONS[name](fitting)
+def run_stages(context: StageContext) -> None:
+    """Run the stages of the recipe in order."""
+    for name in context.recipe.stages:
+        STAGE_FUNCTIONS[name](context)
 
 
 def concatenate_differences(differences: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """All pairs of an epoch."""
-    found = list(differences)
-    return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
+    """`(N, F)`: the differences of all pairs of an epoch; `(0, 1)` without a batch."""
+    parts = list(differences)
+    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-def _batches(fitting: StageContext, split: Any) -> Iterator[DeviceBatch]:
-    """One epoch of pairs as training draws them, of the users of a split."""
+def _batches(context: StageContext, split: Any) -> Iterator[DeviceBatch]:
+    """One epoch of batches of a split, with pairs as training draws them."""
     settings = LoaderSettings(
-        fitting.recipe.training.batch_size, seed=fitting.seed, workers=fitting.workers
+        context.recipe.training.batch_size, seed=context.seed, workers=context.workers
     )
     with torch.inference_mode():
-        for loaded in Loader(fitting.data.training(split), settings):
-            batch, targets = (
-                to_device(loaded.batch, fitting.device),
-                to_device(loaded.targets, fitting.device),
-            )
+        for loaded in Loader(context.data.training(split), settings):
+            batch = to_device(loaded.batch, context.device)
+            targets = to_device(loaded.targets, context.device)
             yield DeviceBatch(batch, targets, loaded.examples)

@@ -85,7 +85,7 @@ def test_nothing_but_our_files_is_read(tmp_path: Path) -> None:
     with pytest.raises(LookupFailed, match="no checkpoint"):
         read_checkpoint(tmp_path / "c")
     (tmp_path / "c").write_bytes(b"PK\x03\x04 a pickle in a zip")
-    with pytest.raises(IntegrityError, match="is no checkpoint"):
+    with pytest.raises(IntegrityError, match="is not a checkpoint"):
         read_checkpoint(tmp_path / "c")
     save_file({"a": torch.zeros(1)}, tmp_path / "d")
     with pytest.raises(IntegrityError, match="none of ours"):

@@ -193,7 +193,7 @@ def test_other_folders_are_refused_with_what_to_do(folder: Path, tmp_path: Path)
 def test_frames_without_a_map_are_left_out_at_the_end_and_refused_elsewhere(tmp_path: Path) -> None:
     write_dhf1k(tmp_path, range(1, 2), 34)
     (tmp_path / "annotation/0001/maps/0034.png").unlink()
-    assert len(DHF1K(tmp_path, "train").videos[1].pictures) == 33
+    assert len(DHF1K(tmp_path, "train").videos[1].frames) == 33
     (tmp_path / "annotation/0001/maps/0002.png").unlink()
     with pytest.raises(ValueError, match=r"34 frames and 32 maps, but no map for 0002\.png"):
         DHF1K(tmp_path, "train")

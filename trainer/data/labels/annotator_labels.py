@@ -39,7 +39,7 @@ class AnnotatedVideo:
     positive: NDArray[np.bool_]
     """`(N,)`: the highlights, where a loss or a protocol needs one truth."""
     numbers: NDArray[np.int64] | None
-    """`(N,)`: numbers in the catalog's table of segments; None if the table lacks these segments."""
+    """`(N,)`: numbers in the catalog's table of segments; None if it lacks these segments."""
 
 
 @dataclass(frozen=True)

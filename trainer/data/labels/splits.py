@@ -109,8 +109,8 @@ def _held_out_videos(
     if held_out and held_out == train:
         raise SettingsError(
             (
-                f"data.holdout_videos is {count}, which leaves {catalog.name} no video to train on; "
-                "set a smaller number",
+                f"data.holdout_videos is {count}, which leaves {catalog.name} no video to train "
+                "on; set a smaller number",
             )
         )
     return frozenset(held_out)

@@ -28,7 +28,7 @@ TrainedOn = Mapping[str, Mapping[str, JSON]]
 SAME_INSTANT_SECONDS = 1e-6
 """Times that differ by no more are equal; the rest is rounding."""
 _RowWeights = tuple[int, NDArray[np.float32]]
-"""The first row in a segment, and `(rows,)` weights from there on that sum to 1; empty without one."""
+"""The first row in a segment, and `(rows,)` weights from there on that sum to 1, or none."""
 
 
 class Features:
@@ -66,7 +66,7 @@ class Features:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes that every table made from these features prints: random weights, synthetic rows."""
+        """Notes that every table from these features prints: random weights, synthetic rows."""
         notes = []
         for reader in self.readers.values():
             weights = str(reader.settings.get("weights", ""))
@@ -184,10 +184,12 @@ class Features:
     def _check_max_items(self) -> None:
         for key in self.keys:
             is_ragged = self._any_handle(key).format.ragged
-            if is_ragged and key not in self.max_items:
+            has_limit = key in self.max_items
+            if is_ragged == has_limit:
+                continue
+            if is_ragged:
                 raise SettingsError((f"{key} is ragged and needs max_items",))
-            if not is_ragged and key in self.max_items:
-                raise SettingsError((f"{key} is not ragged and takes no max_items",))
+            raise SettingsError((f"{key} is not ragged and takes no max_items",))
 
     def _check_same_spans(self, video_id: str) -> None:
         first, *others = self.readers.values()
@@ -224,6 +226,7 @@ def _open_variant(store: FeatureStore, name: str, trained_on: TrainedOn | None) 
             (f"the model was trained on {', '.join(sorted(trained_on))}, not on {name}",)
         )
     wanted = fingerprint(trained_on[name])
+    # The settings decide, not the name: a store may hold several variants of one extractor.
     for full_name in store.variants():
         if full_name.endswith(f"-{wanted}"):
             return store[full_name]
@@ -257,11 +260,15 @@ def _read_rows(handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array | Ragge
 
 def _concatenate_rows(parts: Sequence[Array | Ragged]) -> Array | Ragged:
     """Rows of one array, which is ragged in all parts or in none."""
-    ragged = [part for part in parts if isinstance(part, Ragged)]
-    if ragged:
-        values = np.concatenate([part.values for part in ragged])
-        return Ragged(values, np.concatenate([part.lengths for part in ragged]))
-    dense = [part for part in parts if not isinstance(part, Ragged)]
+    dense, values, lengths = [], [], []
+    for part in parts:
+        if isinstance(part, Ragged):
+            values.append(part.values)
+            lengths.append(part.lengths)
+        else:
+            dense.append(part)
+    if values:
+        return Ragged(np.concatenate(values), np.concatenate(lengths))
     return np.concatenate(dense)
 
 

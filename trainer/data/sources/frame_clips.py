@@ -2,8 +2,8 @@
 
 The only place of the trainer that decodes JPEG. `FrameClips` takes the place of
 `trainer.data.sources.features.Features`: a position is an instant, and its feature is the clip that
-ends there. Frames and saliency maps are matched by time. Stores whose times differ are rejected, and
-so is saliency of random weights.
+ends there. Frames and saliency maps are matched by time. Stores whose times differ are rejected,
+and so is saliency of random weights.
 
 Letters in shapes: n positions, L frames of a clip, H and W pixels, h and w values of a saliency
 map.
@@ -178,7 +178,9 @@ def decode_jpeg(jpeg: Array) -> Frames:
     ValueError if the bytes are not a JPEG image.
     """
     # OpenCV raises an error of its own for an empty array.
-    image = cv2.imdecode(np.ascontiguousarray(jpeg), cv2.IMREAD_COLOR) if len(jpeg) else None
+    image = None
+    if len(jpeg):
+        image = cv2.imdecode(np.ascontiguousarray(jpeg), cv2.IMREAD_COLOR)
     if image is None:
         start = bytes(jpeg[:4]).hex() or "nothing"
         raise ValueError(f"{len(jpeg)} bytes that start with {start} are not a JPEG image")
@@ -186,7 +188,7 @@ def decode_jpeg(jpeg: Array) -> Frames:
 
 
 def resize_frame(frame: NDArray[Any], height: int, width: int) -> Frames:
-    """`(h, w)` or `(h, w, 3)` uint8 → `(H, W)` or `(H, W, 3)`, bilinearly; the aspect may change."""
+    """`(h, w)` or `(h, w, 3)` uint8 → the same at `(H, W)`, bilinearly; the aspect may change."""
     contiguous = np.ascontiguousarray(frame)
     if frame.shape[:2] == (height, width):
         return contiguous

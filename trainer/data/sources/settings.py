@@ -68,8 +68,8 @@ class DataSettings:
     unit: Unit
     history: History
     max_items: Mapping[str, int] = field(default_factory=dict)
-    """Ragged array → number of items kept of a row, the first ones: extractors store the best first.
-    A ragged array `(items, ...)` becomes dense `(max_items, ...)`, padded with zeros.
+    """Ragged array → number of items kept of a row, the first ones: extractors store the best
+    first. A ragged array `(items, ...)` becomes dense `(max_items, ...)`, padded with zeros.
     """
     window_rows: int | None = None
     """Training reads windows of so many rows, cut side by side, those with a highlight (PR-Net:
@@ -166,10 +166,8 @@ class DataSettings:
     def _check_unit(self) -> None:
         if self.only_pairs and not self.pairs:
             raise ValueError("only_pairs needs pairs of at least 1, got 0")
-        if self.unit == "segment":
-            self._check_segment_unit()
-        if self.unit == "row":
-            self._check_row_unit()
+        check = self._check_row_unit if self.unit == "row" else self._check_segment_unit
+        check()
 
     def _check_segment_unit(self) -> None:
         if self.window_rows is not None:
@@ -187,24 +185,29 @@ class DataSettings:
             raise ValueError("shots needs a model of segments; this model's unit is a row")
 
     def _check_domains(self) -> None:
-        if self.source and self.source == self.domain:
-            raise ValueError(
-                f"source and domain must be different domains, got {self.source!r} for both"
-            )
-        if self.source and not self.domain:
-            raise ValueError(f"source = {self.source!r} needs a domain to evaluate; set domain")
+        if self.source:
+            self._check_source()
+        elif self.against == "domain":
+            self._check_different_batches()
         if self.against == "others" and not self.domain:
             raise ValueError("against = 'others' needs a domain; set domain")
         for name in ("first_seconds", "second_seconds"):
-            self._check_bounds(name, getattr(self, name))
-        has_bounds = self.first_seconds is not None and self.second_seconds is not None
-        if self.against == "domain" and not self.source and not has_bounds:
+            bounds = getattr(self, name)
+            if bounds is not None and not 0 <= bounds[0] < bounds[1]:
+                raise ValueError(f"{name} must be [from, to) with 0 <= from < to; got {bounds}")
+
+    def _check_source(self) -> None:
+        if not self.domain:
+            raise ValueError(f"source = {self.source!r} needs a domain to evaluate; set domain")
+        if self.source == self.domain:
+            raise ValueError(
+                f"source and domain must be different domains; got {self.source!r} for both"
+            )
+
+    def _check_different_batches(self) -> None:
+        """Both batches are of one domain: only their durations can make them differ."""
+        if self.first_seconds is None or self.second_seconds is None:
             raise ValueError(
                 "against = 'domain' would fill both batches with the same videos: "
                 "set source, or first_seconds and second_seconds"
             )
-
-    @staticmethod
-    def _check_bounds(name: str, bounds: tuple[float, float] | None) -> None:
-        if bounds is not None and not 0 <= bounds[0] < bounds[1]:
-            raise ValueError(f"{name} is [from, to) with 0 <= from < to; got {list(bounds)}")

@@ -26,7 +26,7 @@ SetKind = Literal["random", "window", "bag"]
 
 @dataclass(frozen=True)
 class DomainBatch:
-    """One batch of sets for each domain; rows b of `source`, `target` and `mixed` belong together."""
+    """Sets of two domains; rows b of `source`, `target` and `mixed` belong together."""
 
     source: Batch
     """Sets of the category with labels. MINI-Net and LIM-s: short videos of the category."""
