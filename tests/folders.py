@@ -250,7 +250,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trainer.training": {
         "models",
         "models.extractors.tased",
-        "models.highlight.base",
         "models.highlight.personalized",
         "storage",
         "storage.base",

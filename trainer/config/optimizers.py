@@ -13,6 +13,7 @@ def make_optimizer(
     parameters: Iterable[nn.Parameter], settings: OptimizerSettings
 ) -> optim.Optimizer:
     """The optimizer over the parameters that require a gradient. ValueError if none does."""
+    # Frozen parameters are left out: weight decay would change them.
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise ValueError(

@@ -152,6 +152,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """12 hex digits over the recipe and those it starts from, without texts for people."""
+        # Texts for people do not change a result, so they do not change the name of a run.
         hashed = dict(self.table)
         for name in ("source", "gaps", "small"):
             hashed.pop(name, None)
@@ -227,6 +228,7 @@ def restore_recipe(
 def _build_recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe:
     _check_tables(name, table)
     _check_starts(name, table.get("start", {}))
+    # Copies: the names are taken out of them, and `table` goes into checkpoints unchanged.
     model = dict(table.get("model", {}))
     objective = dict(table.get("objective", {}))
     spec = _model_spec(name, model.pop("name", ""))
@@ -237,6 +239,7 @@ def _build_recipe(name: str, table: dict[str, Any], *, is_small: bool) -> Recipe
         _check_objective(name, objective_name, objective)
     model_settings = bind(spec.settings, model, f"{name}: model")
     _check_sizes(name, model_settings)
+    # The model decides these; a recipe may still override them.
     data_of_model = {"arrays": spec.arrays, "unit": spec.unit, "history": spec.history}
     return Recipe(
         name=name,

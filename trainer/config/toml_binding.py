@@ -152,6 +152,7 @@ def _convert_union(hints: tuple[Any, ...], value: Any) -> Any:
     if type(None) in hints and (value is None or value == ""):
         return None
     faults = []
+    # The first type that fits: `int | float` keeps whole numbers whole.
     for hint in hints:
         if hint is type(None):
             continue

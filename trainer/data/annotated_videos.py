@@ -95,6 +95,7 @@ class AnnotatedVideoReader:
         if self.is_training and drawn is not None and drawn < len(positions.numbers):
             chosen = np.sort(rng.choice(len(positions.numbers), drawn, replace=False))
             positions = positions.take(chosen)
+        # After the rows are drawn: pairs are numbers of the drawn rows.
         pairs = draw_pairs(positions.positive, ~positions.positive, self.settings.pairs, rng)
         if self.is_training and self.settings.only_pairs:
             chosen, pairs = positions_of_pairs(pairs)

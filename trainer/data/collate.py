@@ -84,6 +84,7 @@ def _targets(samples: Sequence[Sample], mask: Tensor) -> Targets:
     labels = torch.zeros(mask.shape, dtype=torch.float32)
     for row, sample in enumerate(samples):
         labels[row, : len(sample.labels)] = torch.from_numpy(sample.labels)
+    # Every sample has the same number of pairs, padded with -1, so they can be stacked.
     pairs = torch.from_numpy(np.stack([sample.pairs for sample in samples]))
     return Targets(labels, labels > 0, pairs)
 

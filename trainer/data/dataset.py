@@ -103,6 +103,7 @@ class UserVideoReader:
         labels = self._labels(example, spans)
         pairs = self._pairs(example, spans, labels, rng)
         if self.is_training and self.settings.only_pairs:
+            # Reads only the positions of the pairs, a few of the hundreds of a video.
             chosen, pairs = positions_of_pairs(pairs)
             spans, labels = spans[chosen], labels[chosen]
         if self.settings.unit == "row":

@@ -104,8 +104,10 @@ class Loader:
     def __iter__(self) -> Iterator[DeviceBatch]:
         batches = self._copy_to_gpu() if self._is_on_gpu else self._read()
         for batch in batches:
+            # Counted before the step, so that a checkpoint inside the loop lies behind this batch.
             self.batches_done += 1
             yield batch
+        # Only a loop that ran to its end starts the next epoch.
         self.epoch, self.batches_done = self.epoch + 1, 0
 
     def _copy_to_gpu(self) -> Iterator[DeviceBatch]:

@@ -63,6 +63,7 @@ class HighlightData:
         reader = UserVideoReader(
             self.features, self.user_labels, self.settings, self.shots, is_training=True
         )
+        # Rows are no shots, so the note is only for models of segments.
         has_detected_shots = self.settings.unit == "row" or self.shots is not None
         notes = () if has_detected_shots else (SHOTS_NOTE,)
         return self._user_dataset(reader, split, reader.expand, notes)

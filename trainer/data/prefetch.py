@@ -46,6 +46,7 @@ class _PrefetchThread(Generic[T, U]):
         self.results: Queue[U | _Failed | _End] = Queue(maxsize=1)
         self._items, self._prepare = items, prepare
         self._is_closed = threading.Event()
+        # A daemon, so that an exception in the main thread does not leave the process hanging.
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 

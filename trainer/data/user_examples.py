@@ -102,6 +102,7 @@ def split_users(
     if split == "test" or publishes_validation:
         return tuple(_published_users(catalog, split)), ""
     train = _published_users(catalog, "train")
+    # Both "train" and "validation" come from here, so that they never overlap.
     held_out = _held_out_users(catalog, train, settings)
     name = f"holdout-{len(held_out)}-seed{settings.holdout_seed}-{_sha256(repr(held_out))[:8]}"
     if split == "validation":
@@ -216,6 +217,7 @@ def _expand_examples(
             continue
         user, video = example.user_id, example.video_id
         dropped[expanded].append(f"{user}/{video}" if user else video)
+    # By video first: a batch then reads neighbours in the store.
     counts = _count_examples("targets", len(candidates), dropped)
     return tuple(sorted(examples, key=_sort_key)), counts
 
@@ -227,6 +229,7 @@ def _with_available_history(
     available = [
         video_id for video_id in example.history if features.missing_reason(video_id) is None
     ]
+    # Cut after the videos without features are gone: k videos then mean k usable ones.
     ordered = _sort_by_hash(available, settings.holdout_seed, example.history_user)
     return replace(example, history=tuple(ordered[: settings.history_videos]))
 

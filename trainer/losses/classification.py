@@ -22,7 +22,7 @@ def cross_entropy(
     sum of weights.
     """
     logits = scores.parts["logits"][batch.mask]
-    weight = logits.new_tensor([1, positive_weight])
+    weight = logits.new_tensor([1, positive_weight])  # non-highlight, highlight
     return functional.cross_entropy(logits, targets.positive[batch.mask].long(), weight=weight)
 
 

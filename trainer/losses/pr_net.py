@@ -79,6 +79,7 @@ def pr_net_cross_entropy(scores: Scores, batch: Batch, targets: Targets) -> Tens
     A-VHD's code, without class weights.
     """
     margin = scores.parts["highlight"].float() - scores.parts["non_highlight"].float()
+    # With two classes, cross entropy is softplus of the difference of their logits.
     loss = F.softplus(torch.where(targets.positive, -margin, margin))
     frames = batch.mask.sum(1).clamp(min=1)
     return _mean_of_videos(_masked_sum(loss, batch.mask) / frames, targets.positive)

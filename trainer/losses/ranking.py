@@ -47,5 +47,6 @@ def score_differences(scores: Tensor, pairs: Tensor) -> Tensor:
             "a ranking loss needs pairs, and no video of this batch has one; "
             "set data.only_pairs = true to leave such videos out"
         )
+    # Missing pairs (-1) read position 0 and are dropped at the end.
     values = scores.gather(1, pairs.clamp(min=0).flatten(1)).view(pairs.shape)
     return (values[..., 0] - values[..., 1])[exists]

@@ -58,7 +58,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "about": checkpoint.about,
         "state": state,
     }
+    # Sorted keys: the same content gives the same bytes and the same digest. NaN is allowed, since
+    # a metric may be NaN.
     text = json.dumps(header, sort_keys=True, allow_nan=True)
+    # The digest covers the file with zeros in its own place, then takes that place.
     content = bytearray(save(tensors, metadata={_HEADER: f"{_DIGEST}{'0' * _DIGITS} {text}"}))
     place = content.index(_DIGEST_PLACE) + len(_DIGEST_PLACE)
     content[place : place + _DIGITS] = hashlib.sha256(content).hexdigest().encode()

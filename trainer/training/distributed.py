@@ -79,6 +79,7 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
     if world_size == 1:
         yield DistributedContext(device=device)
         return
+    # Each process has a GPU of its own; `torchrun` numbers the processes of a machine.
     own = f"cuda:{os.environ['LOCAL_RANK']}" if device.startswith("cuda") else device
     if own.startswith("cuda"):
         torch.cuda.set_device(own)

@@ -108,9 +108,11 @@ def _endless(loader: Loader) -> Iterator[DeviceBatch]:
 
 
 def _batch_seed(seed: int, rank: int, number: int) -> int:
+    # `SeedSequence` mixes the three numbers; torch takes seeds of 63 bits.
     return int(np.random.SeedSequence([seed, rank, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _anchors(loaded: DeviceBatch, device: str) -> Tensor | None:
+    # Either all examples of a dataset have an anchor, or none has.
     anchors = [example.anchor for example in loaded.examples]
     return None if None in anchors else torch.tensor(anchors, device=device)

@@ -109,6 +109,7 @@ def fit(run: Run, options: FitOptions, context: DistributedContext | None = None
     if finished.is_file():
         return finished
     folder.mkdir(parents=True, exist_ok=True)
+    # Only the first process holds the lock and writes files.
     if not context.is_first:
         _train(run, data, folder, options, context)
         context.barrier()
@@ -141,6 +142,7 @@ def _train(
     recipe = run.recipe
     torch.manual_seed(run.seed)
     model = _build_model(recipe, data).to(context.device)
+    # Before training: parts of the network that start from other recipes' trained networks.
     started_as = {part: _start_part(run, options, model, part, context) for part in recipe.start}
     about = _metadata(run, data, started_as)
 
@@ -177,6 +179,7 @@ def _train(
 def _build_model(recipe: Recipe, data: HighlightData) -> nn.Module:
     try:
         model = recipe.spec.build(recipe.model_settings, data.shapes)
+        # An unknown part fails here, before any other recipe is trained for it.
         for part in recipe.start:
             model.get_submodule(part)
     except (

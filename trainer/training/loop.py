@@ -159,10 +159,12 @@ class _RunState:
         """Write the weights if the epoch is the best, and a checkpoint in any case."""
         progress = self.progress
         name = f"validation_{self.settings.select_by}"
+        # Without validation the epoch's number is the score: the last epoch is the best.
         score = row[name] if has_validation else float(progress.epoch)
         is_best = score > progress.best_score
         if is_best:
             progress.best_epoch, progress.best_score = progress.epoch, score
+        # From here on `epoch` counts finished epochs; the checkpoint below stands between two.
         progress.curves.append(row)
         progress.epoch += 1
         self.train_step.decay()

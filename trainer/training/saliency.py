@@ -107,6 +107,7 @@ class DHF1K(Dataset[SaliencyClip]):
         """A random window of the video, mirrored in half of the cases, as in the release."""
         number = self.numbers[draw.number]
         rng = np.random.default_rng([draw.seed, draw.epoch, number])
+        # Every window of the video is equally likely.
         start = int(rng.integers(0, len(self.videos[number].frames) - self.frames + 1))
         return self.clip(number, start, is_mirrored=bool(rng.random() < 0.5))
 
@@ -201,6 +202,7 @@ def make_optimizer(network: nn.Module, settings: SaliencyTraining) -> torch.opti
         {"params": decoder, "lr": settings.decoder_rate, "name": "decoder"},
         {"params": encoder, "lr": settings.encoder_rate, "name": "encoder"},
     ]
+    # The encoder starts from S3D's weights and learns slowly; the decoder is new.
     return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 

@@ -56,6 +56,7 @@ class TrainStep(ABC):
             if any(parameter.requires_grad for parameter in part.parameters()):
                 optimizer = make_optimizer(part.parameters(), recipe.optimizer)
                 self.optimizers[name] = optimizer
+                # One schedule for each optimizer, as torch needs it; all decay together.
                 self.schedules[name] = make_schedule(optimizer, recipe.optimizer)
         if not self.optimizers:
             raise ValueError(
@@ -124,8 +125,10 @@ class SingleLoss(TrainStep):
         is_bf16 = settings.precision == "bf16"
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=is_bf16):
             scores = self.wrapped_model(inputs)
+        # Losses are computed in single precision, outside of autocast.
         loss = self.objective(scores.float(), inputs, targets)
         value = float(loss.detach())
+        # Checked before `backward`: gradients of NaN would spoil the weights.
         if not math.isfinite(value):
             return value, False
         (loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]

@@ -97,6 +97,7 @@ AnnotatorScores = dict[tuple[float, float], float]
 
 def label_rule(catalog: Catalog) -> LabelRule | None:
     """The catalog's rule; None for a catalog of users, or of a reader without a rule."""
+    # The labels of users are read by `UserLabels`.
     if catalog.users:
         return None
     reader = str(catalog.origin.get("reader", ""))
@@ -127,6 +128,7 @@ class AnnotatorLabels:
                 video_scores = self._scores.setdefault(row.video_id, {})
                 annotator_scores = video_scores.setdefault(row.annotator, {})
                 annotator_scores[row.start, row.end] = row.value
+        # The number of a segment is its place in this table, which feature rows refer to.
         self._segments = catalog.segments.segments
         self._claimed = {video.video_id: video.claimed_duration_seconds for video in catalog.videos}
 
@@ -151,6 +153,7 @@ class AnnotatorLabels:
 
     def _annotated(self, video_id: str, scores: Mapping[str, AnnotatorScores]) -> AnnotatedVideo:
         """The annotated segments with the score of each annotator."""
+        # The union over annotators: a sparse annotator lists only some of the segments.
         spans = sorted(set().union(*scores.values()))
         if not self.rule.is_sparse:
             _check_complete(video_id, scores, len(spans))

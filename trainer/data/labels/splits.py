@@ -69,6 +69,7 @@ def _published_part(catalog: Catalog, split: str, settings: DataSettings) -> fro
         tested = _fold_videos(catalog, int(fold[1]), int(fold[2]), settings.holdout_seed)
         return tested if split == "test" else _all_videos(catalog) - tested
     groups = catalog.groupings.get(grouping, {})
+    # The first name that the split has: a split with both `test` and `val` tests on `test`.
     for name in GROUP_NAMES[split]:
         if name in groups:
             return groups[name]
@@ -103,6 +104,7 @@ def _held_out_videos(
 ) -> frozenset[str]:
     """`holdout_videos` training videos of each domain, those with the smallest hash."""
     count = settings.holdout_videos
+    # Per domain, so that every domain is represented in validation.
     held_out: set[str] = set()
     for ids in _videos_by_domain(catalog).values():
         held_out.update(_sort_by_hash(ids & train, settings.holdout_seed)[:count])

@@ -36,6 +36,7 @@ def read_shots(path: Path) -> Shots:
     """The shots of a CSV table by video. SettingsError for a wrong header or an invalid row."""
     shots: dict[str, list[tuple[float, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
+        # Strict: a broken quotation mark is an error, and not part of an id.
         lines = csv.reader(file, strict=True)
         if tuple(next(lines, ())) != COLUMNS:
             raise SettingsError(
@@ -76,6 +77,7 @@ def training_segments(
     parts = [_split_long_shots(inside, settings)]
     for start, end in gaps(inside, end_seconds):
         parts.append(chunks(start, end, settings.segment_seconds))
+    # Highlights and gaps take turns, but a long one was cut into pieces: sort all of them again.
     segments = np.concatenate(parts)
     ordered: Intervals = segments[np.argsort(segments[:, 0], kind="stable")]
     return ordered

@@ -50,6 +50,7 @@ class UserLabels:
 
     def with_preferences(self, user_id: str, liked: Mapping[str, Intervals]) -> UserLabels:
         """A copy with one more user, who likes these intervals: video id → intervals."""
+        # Two levels are copied, since both get new entries; the arrays are shared.
         extended = copy.copy(self)
         extended._by_video = {video_id: dict(users) for video_id, users in self._by_video.items()}
         for video_id, intervals in liked.items():
@@ -104,6 +105,7 @@ def draw_pairs(
 
     A position repeats only after all others of its kind were drawn.
     """
+    # Without both kinds nothing is drawn, and the generator stays as it is.
     highlights, others = np.flatnonzero(positive), np.flatnonzero(negative)
     if not len(highlights) or not len(others):
         return np.full((count, 2), -1)

@@ -55,6 +55,7 @@ class Features:
             name: _open_variant(store, name, trained_on) for name in names
         }
         self._check_max_items()
+        # Rows of different origins could not be matched by time.
         origins = {reader.name: reader.time_origins for reader in self.readers.values()}
         self.time_origin = common_origin(origins, f"a network that reads {', '.join(origins)}")
         """The origin of the rows' seconds: one of `storage.base.records.TIME_ORIGINS`."""
@@ -153,6 +154,7 @@ class Features:
             name: _overlap_weights(reader[video_id].spans, segments)
             for name, reader in self.readers.items()
         }
+        # A segment counts only if all variants have rows in it: their means must align.
         has_rows = np.ones(len(segments), np.bool_)
         for variant_weights in weights.values():
             has_rows &= np.array([len(shares) > 0 for _, shares in variant_weights], np.bool_)

@@ -49,6 +49,7 @@ class FrameClips(Features):
         self.clip = clip
         self.frames_key = f"{frames}/jpeg"
         self.saliency_key = None if saliency is None else f"{saliency}/saliency"
+        # Saliency first: the first array decides what the positions are.
         keys = [key for key in (self.saliency_key, self.frames_key) if key is not None]
         super().__init__(folder, keys, max_items={self.frames_key: 1}, trained_on=trained_on)
         if saliency is not None:
