@@ -1,34 +1,20 @@
 """Luigi tasks: every task a user can name in `luigi --module tasks NAME`."""
 
-import configparser
-import os
-import sys
-from pathlib import Path
+import warnings
 
-from luigi.configuration import add_config_path
+from luigi.parameter import UnconsumedParameterWarning
 
-# Luigi reads workflows.cfg only if it is added here. LUIGI_CONFIG_PATH names another file, which
-# then replaces it.
-_CONFIG = Path(
-    os.environ.get("LUIGI_CONFIG_PATH") or Path(__file__).resolve().parents[1] / "workflows.cfg"
-)
-try:
-    if not _CONFIG.is_file():
-        raise FileNotFoundError(
-            f"there is no settings file {_CONFIG}; "
-            "correct LUIGI_CONFIG_PATH, or restore workflows.cfg"
-        )
-    add_config_path(str(_CONFIG))
-except (OSError, UnicodeDecodeError, configparser.Error) as _error:
-    # As SettingsError puts it, which cannot be imported before the settings are read.
-    sys.stderr.write(
-        f"these settings must be corrected before anything starts:\n  - {_CONFIG}: {_error}\n"
-    )
-    raise SystemExit(2) from _error
+from tasks.config.settings_file import exit_if_unreadable
+
+# Settings first: Luigi reads them when its modules are imported.
+exit_if_unreadable()
 
 from tasks.config.luigi_values import install_percent_rule  # noqa: E402
 
 install_percent_rule()
+
+# Luigi warns of a misspelt key; `load_settings` reports it with the nearest key that there is.
+warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)
 
 # Settings come first: Luigi reads them while the modules of the tasks are imported.
 from tasks import command_line  # noqa: E402

@@ -20,10 +20,12 @@ from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 from luigi.task_register import Register, TaskClassException
 
+from models.registry import PluginError
 from storage.base.errors import SettingsError
 from tasks.config.exit_codes import Exit
-from tasks.config.luigi_sections import SECTIONS
+from tasks.config.luigi_sections import SECTIONS, plugin_section
 from tasks.config.luigi_values import parse_faults, value_faults
+from tasks.config.settings_file import OPTION, USER_FILE
 
 FaultsOf = Callable[[str], Sequence[str]]
 """Name of a catalog → all faults of its settings."""
@@ -79,6 +81,12 @@ def install_command_line_checks(settings_faults: FaultsOf) -> None:
     exit_with_help: Callable[[Any, Any], None] = getattr(CmdlineParser, HELP_CHECK)
 
     def check(parser: argparse.ArgumentParser, known: argparse.Namespace) -> None:
+        parser.add_argument(
+            OPTION,
+            metavar="FILE",
+            help=f"settings file; default: {USER_FILE} in the working folder",
+        )
+        _add_plugin_options(parser, known)
         exit_with_help(parser, known)
         checked = cast(CheckedParser, parser)
         checked.task = _task_class(known.root_task)
@@ -87,6 +95,22 @@ def install_command_line_checks(settings_faults: FaultsOf) -> None:
         checked.__class__ = CheckedParser
 
     setattr(CmdlineParser, HELP_CHECK, staticmethod(check))
+
+
+def _add_plugin_options(parser: argparse.ArgumentParser, known: argparse.Namespace) -> None:
+    """Options `--NAME-key` for each plug-in that this command's settings name as an extractor."""
+    asked = getattr(known, "extract_extractors", None)
+    names = asked or get_config().get("extract", "extractors", "", raw=True)
+    for name in dict.fromkeys(one.strip().partition(".")[0] for one in names.split(",")):
+        if name in SECTIONS:
+            continue
+        try:
+            section = plugin_section(name)
+        except PluginError:
+            continue  # `load_settings` reports it, beside all other faults
+        for key, _ in section.get_params() if section is not None else ():
+            option = f"--{name}-{key}".replace("_", "-")
+            parser.add_argument(option, dest=f"{name}_{key}", help=f"setting {key} of {name}")
 
 
 def exit_with_faults(faults: Sequence[str]) -> NoReturn:

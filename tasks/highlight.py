@@ -30,7 +30,7 @@ from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import Catalog, write_catalog
 from storage.features.store import FeatureStore
 from tasks.config.exit_codes import check_before_start
-from tasks.config.luigi_sections import SECTIONS, CommaList
+from tasks.config.luigi_sections import CommaList, plugin_section
 from tasks.config.settings import Settings, load_settings
 from tasks.execution import progress
 from tasks.execution.catalogs import load_catalog
@@ -256,7 +256,7 @@ def _variant(name: str, description: Mapping[str, JSON], weights: WeightsFolder)
 
 def _configured_values(extractor: str) -> dict[str, str]:
     """The section of an extractor in `workflows.cfg`; empty if there is no such extractor."""
-    section: Any = SECTIONS.get(extractor)
+    section: Any = plugin_section(extractor)
     if section is None:
         return {}
     values = section()

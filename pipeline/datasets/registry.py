@@ -36,6 +36,8 @@ class SourceFile:
     names_only: bool = False
     """Whether only the names of these paths are read, not their content."""
     required: bool = True
+    description: str = ""
+    """What the setting names, for the settings page."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,18 @@ class DatasetSpec:
 
 
 _TABLES = {
-    "train": SourceFile("training", "training.csv", required=False),
-    "test": SourceFile("testing", "testing.csv", required=False),
+    "train": SourceFile(
+        "training",
+        "training.csv",
+        required=False,
+        description="A path or an http(s) address of the published file. May be empty.",
+    ),
+    "test": SourceFile(
+        "testing",
+        "testing.csv",
+        required=False,
+        description="The same of the test split. If both are empty, the embedded sample is built.",
+    ),
 }
 
 DATASETS = Registry(
@@ -81,9 +93,19 @@ DATASETS = Registry(
             url="https://github.com/aliensunmin/DomainSpecificHighlight",
             files={
                 "annotations": SourceFile(
-                    "annotations", "annotations.zip", youtube_highlights.FILES
+                    "annotations",
+                    "annotations.zip",
+                    youtube_highlights.FILES,
+                    description="The folder github.com/aliensunmin/DomainSpecificHighlight, "
+                    "or a ZIP of it.",
                 ),
-                "umt": SourceFile("umt_splits", "umt_splits.json", required=False),
+                "umt": SourceFile(
+                    "umt_splits",
+                    "umt_splits.json",
+                    required=False,
+                    description="May be empty. A JSON file {domain: {train: [ids], val: [ids]}}: the "
+                    "split that UMT and later work use.",
+                ),
             },
             read=youtube_highlights.read_youtube_highlights,
             title="YouTubeHighlights",
@@ -95,8 +117,18 @@ DATASETS = Registry(
             "Titles, CVPR 2015",
             url="https://github.com/yalesong/tvsum",
             files={
-                "annotations": SourceFile("annotations", "ydata-tvsum50.mat"),
-                "umt": SourceFile("umt_splits", "umt_splits.json", required=False),
+                "annotations": SourceFile(
+                    "annotations",
+                    "ydata-tvsum50.mat",
+                    description="ydata-tvsum50.mat of github.com/yalesong/tvsum.",
+                ),
+                "umt": SourceFile(
+                    "umt_splits",
+                    "umt_splits.json",
+                    required=False,
+                    description="May be empty. A JSON file {domain: {train: [ids], val: [ids]}}: the "
+                    "split that UMT and later work use.",
+                ),
             },
             read=tvsum.read_tvsum,
             title="TVSum",
@@ -106,7 +138,14 @@ DATASETS = Registry(
             citation="Chu, Song and Jaimes, Video Co-summarization: Video Summarization by Visual "
             "Co-occurrence, CVPR 2015",
             url="https://github.com/Blssel/cosum",
-            files={"annotations": SourceFile("annotations", "annotations.zip", cosum.FILES)},
+            files={
+                "annotations": SourceFile(
+                    "annotations",
+                    "annotations.zip",
+                    cosum.FILES,
+                    description="The folder github.com/Blssel/cosum, or a ZIP of it.",
+                )
+            },
             read=cosum.read_cosum,
             title="CoSum",
         ),
@@ -115,7 +154,15 @@ DATASETS = Registry(
             citation="Gygli, Grabner, Riemenschneider and Van Gool, Creating Summaries from User "
             "Videos, ECCV 2014",
             url="https://gyglim.github.io/me/vsum/index.html",
-            files={"annotations": SourceFile("annotations", "annotations.zip", summe.FILES)},
+            files={
+                "annotations": SourceFile(
+                    "annotations",
+                    "annotations.zip",
+                    summe.FILES,
+                    description="The folder GT of SumMe.zip, or a folder or ZIP that holds it. Name the "
+                    "folder with the videos in [download] source.",
+                )
+            },
             read=summe.read_summe,
             title="SumMe",
             on_youtube=False,
@@ -127,9 +174,24 @@ DATASETS = Registry(
             "Set-based Learning, ICCV 2021",
             url="http://activity-net.org",
             files={
-                "annotations": SourceFile("annotations", "activity_net.json"),
-                "labels": SourceFile("labels", "label_dict.json"),
-                "videos": SourceFile("videos", "videos.txt", required=False),
+                "annotations": SourceFile(
+                    "annotations",
+                    "activity_net.json",
+                    description="activity_net.v1-3.min.json of activity-net.org.",
+                ),
+                "labels": SourceFile(
+                    "labels",
+                    "label_dict.json",
+                    description="label_dict.json of github.com/ChrisAllenMing/"
+                    "Cross_Category_Video_Highlight: label to category.",
+                ),
+                "videos": SourceFile(
+                    "videos",
+                    "videos.txt",
+                    required=False,
+                    description="May be empty, for all videos. ActivityNet_vids.txt of the same "
+                    "repository: the 3,316 videos of set-based learning.",
+                ),
             },
             read=activitynet.read_activitynet,
             title="ActivityNet",
@@ -140,7 +202,14 @@ DATASETS = Registry(
             "Benchmark and a New Model, CVPR 2018",
             url="https://github.com/wenguanwang/DHF1K",
             files={
-                "annotations": SourceFile("annotations", "maps.txt", dhf1k.FILES, names_only=True)
+                "annotations": SourceFile(
+                    "annotations",
+                    "maps.txt",
+                    dhf1k.FILES,
+                    names_only=True,
+                    description="The folder annotation with a folder maps for each video. Name the folder "
+                    "with the videos in [download] source.",
+                )
             },
             read=dhf1k.read_dhf1k,
             title="DHF1K",

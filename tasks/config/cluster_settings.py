@@ -17,15 +17,30 @@ class ClusterSettings:
     """The section `[cluster]`."""
 
     kind: str = INLINE
+    """Where shards are built. inline: in this process, one after the other. local: by several
+    processes of this machine. slurm: by jobs that this command submits and watches. address: by the
+    workers of a Dask scheduler that runs already. All but inline use TLS, except on 127.0.0.1.
+    """
     workers: int = 0
-    """Worker processes of `local`. 0: one for each GPU, or as many as the cores allow."""
+    """Processes of kind = local. 0: one for each GPU, or without a GPU one for every
+    cores_per_worker cores; never more than shards. Several may share a GPU and split the cores.
+    """
     cores_per_worker: int = 2
+    """Cores that a process of kind = local computes on; with GPUs its share of the machine's, if
+    that is more.
+    """
     allowed_failures: int = 3
-    """So many workers may die of one video before it is blamed."""
+    """A video that was in progress when one more worker than this died is quarantined (crash), and
+    its shard continues.
+    """
     address: str = ""
+    """For kind = address: tls://host:port, or tcp://127.0.0.1:port on this machine."""
     tls_ca_file: str = ""
+    """For tls://: the certificate authority of the scheduler and its workers."""
     tls_cert: str = ""
+    """For tls://: a certificate of that authority."""
     tls_key: str = ""
+    """For tls://: the key of that certificate."""
 
     def faults(self) -> Iterator[str]:
         """One sentence for each wrong setting."""

@@ -1,8 +1,7 @@
-"""The sections of `workflows.cfg` as Luigi classes, so that `--section-key` sets a key.
+"""The sections of `tasks.config.sections` as Luigi classes.
 
-One class per section, named after it. It holds types only: defaults are in `workflows.cfg`, and
-`settings.py` checks the meaning. Sections of extractors are made from their settings dataclasses,
-and those of datasets from the files they are published as, so a new one needs no edit here.
+Through them Luigi reads each setting from a file, or from the command line as `--section-key`. The
+meaning of a value is checked in `settings.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import luigi
 
 from models.extractors.registry import EXTRACTORS
-from pipeline.datasets.registry import DATASETS
+from tasks.config.sections import SECTION_TYPES, extractor_section
 
 
 class CommaList(luigi.Parameter[tuple[str, ...]]):
@@ -49,7 +48,7 @@ class FiniteNumber(luigi.FloatParameter):
         return value
 
 
-_PARAMETER = {
+_PARAMETERS = {
     "int": luigi.IntParameter,
     "float": FiniteNumber,
     "str": luigi.Parameter,
@@ -59,96 +58,44 @@ _PARAMETER = {
 """Type of a settings field → the Luigi parameter that reads it."""
 
 
-def _section(name: str, **types: str) -> type[luigi.Config]:
-    return _config(name, {key: _PARAMETER[kind]() for key, kind in types.items()})
+def luigi_section(name: str, kind: type[Any], defaults: Any = None) -> type[luigi.Config]:
+    """The Luigi class of one section; what a file leaves out is as in `kind`, or in `defaults`.
 
-
-def _config(name: str, parameters: dict[str, Any]) -> type[luigi.Config]:
-    family, _, word = name.rpartition(".")
-    return type(
-        word, (luigi.Config,), {"task_namespace": family, "__module__": __name__, **parameters}
-    )
-
-
-def extractor_section(
-    variant: str, extractor: str, others: luigi.Config | None = None
-) -> type[luigi.Config]:
-    """The section of one variant: its extractor's settings, and weights if it needs any.
-
-    `others` gives the values of keys that the section leaves out; without it, every key is needed.
+    `defaults` is an instance of that section under another name: `[c3d]` for `[c3d.dense]`.
     """
-    spec = EXTRACTORS[extractor]
-    types = {field.name: str(field.type) for field in dataclasses.fields(spec.settings_type)}
-    if spec.needs_weights:
-        types["weights"] = "str"
-    if others is None:
-        return _section(variant, **types)
-    return _config(
-        variant,
-        {key: _PARAMETER[kind](default=getattr(others, key)) for key, kind in types.items()},
-    )
+    parameters = {
+        field.name: _PARAMETERS[_type_name(field)](
+            default=field.default if defaults is None else getattr(defaults, field.name)
+        )
+        for field in dataclasses.fields(kind)
+    }
+    family, _, word = name.rpartition(".")
+    members = {"task_namespace": family, "__module__": __name__, **parameters}
+    return type(word, (luigi.Config,), members)
+
+
+def _type_name(field: dataclasses.Field[Any]) -> str:
+    return field.type if isinstance(field.type, str) else field.type.__name__
+
+
+def extractor_luigi_section(
+    variant: str, extractor: str, defaults: luigi.Config | None = None
+) -> type[luigi.Config]:
+    """The section of one variant of an extractor, ours or a plug-in's."""
+    return luigi_section(variant, extractor_section(EXTRACTORS[extractor]), defaults)
 
 
 SECTIONS: dict[str, type[luigi.Config]] = {
-    "data": _section("data", root="str", shards="int", part_megabytes="int"),
-    **{
-        name: _section(name, **{published.setting: "str" for published in spec.files.values()})
-        for name, spec in DATASETS.items()
-        if spec.url
-    },
-    "download": _section(
-        "download",
-        source="str",
-        max_height="int",
-        attempts="int",
-        socket_timeout_seconds="float",
-        proxy="str",
-        cookies_file="str",
-        videos_per_hour="str",
-        max_pause_hours="float",
-        max_megabytes="int",
-        min_bytes_per_second="float",
-        max_transfer_hours="float",
-    ),
-    "decode": _section(
-        "decode",
-        backend="str",
-        videos_at_once="str",
-        max_pixels="int",
-        max_seconds="float",
-        stall_seconds="float",
-        max_wait_seconds="float",
-        max_wait_ratio="float",
-        max_memory_megabytes="int",
-        recycle_after_videos="int",
-    ),
-    "cluster": _section(
-        "cluster",
-        kind="str",
-        workers="int",
-        cores_per_worker="int",
-        allowed_failures="int",
-        address="str",
-        tls_ca_file="str",
-        tls_cert="str",
-        tls_key="str",
-    ),
-    "slurm": _section(
-        "slurm",
-        jobs="int",
-        partition="str",
-        account="str",
-        time="str",
-        cores="int",
-        memory_gigabytes="int",
-        gpus="int",
-        interface="str",
-        scratch="str",
-        directives="tuple[str, ...]",
-        prologue="str",
-        requeues="int",
-    ),
-    "extract": _section("extract", extractors="tuple[str, ...]", device="str"),
-    **{name: extractor_section(name, name) for name in EXTRACTORS},
+    name: luigi_section(name, kind) for name, kind in SECTION_TYPES.items()
 }
-"""Section name → its class, without Luigi's own sections (core, worker, retcode, ...)."""
+"""Section name → its Luigi class. Luigi's own sections (core, worker, retcode, ...) are not listed."""
+
+
+def plugin_section(name: str) -> type[luigi.Config] | None:
+    """The section of a plug-in's extractor, made when it is first asked for; None if there is none.
+
+    Imports the plug-in.
+    """
+    if name not in SECTIONS and name in EXTRACTORS.plugin_names():
+        SECTIONS[name] = extractor_luigi_section(name, name)
+    return SECTIONS.get(name)

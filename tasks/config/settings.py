@@ -7,6 +7,7 @@ All faults are found at once. This is the only place where settings are read: no
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import re
 from collections import defaultdict
@@ -23,6 +24,7 @@ from luigi.task_register import Register
 
 from models.extractors.base.contract import random_seed
 from models.extractors.registry import EXTRACTORS
+from models.settings_binding import bind, unknown_name
 from pipeline.datasets.registry import DATASETS
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
@@ -35,7 +37,7 @@ from storage.base.errors import SettingsError
 from storage.base.paths import VARIANT_NAME, Layout, folder_faults
 from storage.catalog.catalog import Catalog
 from tasks.config.cluster_settings import ClusterSettings
-from tasks.config.luigi_sections import SECTIONS, extractor_section
+from tasks.config.luigi_sections import SECTIONS, extractor_luigi_section, plugin_section
 from tasks.config.luigi_values import value_faults
 from tasks.config.slurm_settings import SlurmSettings
 
@@ -135,21 +137,25 @@ def _overrides_of_catalog(catalog: str) -> Iterator[Mapping[str, Mapping[str, st
     Yields section → its overridden keys, each with the name of the section it comes from.
     """
     config = get_config()
-    originals: list[tuple[str, str, str]] = []
+    originals: list[tuple[str, str, str | None]] = []
     written_in: dict[str, dict[str, str]] = defaultdict(dict)
     for section in config.sections():
         owner, _, name = section.partition(".")
         if owner != catalog or name not in SECTIONS:
             continue
-        for key in sorted(set(config[section]) & set(config[name])):
-            originals.append((name, key, config.get(name, key, raw=True)))
+        known = {key for key, _ in SECTIONS[name].get_params()}
+        for key in sorted(set(config[section]) & known):
+            originals.append((name, key, config.get(name, key, None, raw=True)))
             config.set(name, key, config.get(section, key, raw=True))
             written_in[name][key] = section
     try:
         yield written_in
     finally:
         for name, key, value in originals:
-            config.set(name, key, value)
+            if value is None:
+                config.remove_option(name, key)
+            else:
+                config.set(name, key, value)
 
 
 class _Faults(list[str]):
@@ -359,15 +365,22 @@ def _variant(
             f"got {name!r}"
         )
     spec = EXTRACTORS[name.partition(".")[0]]
-    section: Any = sections[spec.name]
-    if name != spec.name:
-        section = faults.read(name, extractor_section(name, spec.name, section), {})
+    EXTRACTORS.check_name(spec.name)
+    section: Any = sections.get(spec.name) or faults.read(spec.name, SECTIONS[spec.name], {})
+    if section is not None and name != spec.name:
+        kind = extractor_luigi_section(name, spec.name, section)
+        section = faults.read(name, kind, {})
     if section is None:
         return None
-    fields = [field.name for field in dataclasses.fields(spec.settings_type)]
-    chosen = spec.settings_type(**{field: getattr(section, field) for field in fields})
+    values = {
+        field.name: getattr(section, field.name) for field in dataclasses.fields(spec.settings_type)
+    }
+    bound = bind(spec.settings_type, values, where=f"[{name}] ")
+    faults += bound.faults
     weights = _weights(name, section.weights, catalog, folder) if spec.needs_weights else ""
-    return Variant(name, spec, chosen, weights, folder.converted)
+    if bound.settings is None:
+        return None
+    return Variant(name, spec, bound.settings, weights, folder.converted)
 
 
 def _weights(name: str, weights: str, catalog: str, folder: WeightsFolder) -> str:
@@ -394,13 +407,18 @@ def _unknown_keys() -> Iterator[str]:
     for section in config.sections():
         base = _base_section(section)
         if base is not None:
-            known = {name for name, _ in base.get_params()}
+            known = dict(base.get_params())
             for key in config[section]:
                 if key not in known:
-                    allowed = ", ".join(sorted(known))
-                    yield f"[{section}] has no setting {key!r}; it has {allowed}"
+                    yield unknown_name(f"[{section}] {key}", key, known)
         elif section not in luigi_sections:
-            yield f"there is no section [{section}]; sections are {', '.join(sorted(SECTIONS))}"
+            yield _unknown_section(section)
+
+
+def _unknown_section(name: str) -> str:
+    near = difflib.get_close_matches(name, SECTIONS, n=1)
+    hint = f"did you mean [{near[0]}]?" if near else f"sections are {', '.join(sorted(SECTIONS))}"
+    return f"there is no section [{name}]; {hint}"
 
 
 def _base_section(name: str) -> type[luigi.Config] | None:
@@ -408,4 +426,4 @@ def _base_section(name: str) -> type[luigi.Config] | None:
     if name in SECTIONS:
         return SECTIONS[name]
     first, _, second = name.partition(".")
-    return SECTIONS.get(second if first in DATASETS else first)
+    return plugin_section(second if first in DATASETS else first)

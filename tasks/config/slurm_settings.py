@@ -30,17 +30,31 @@ class SlurmSettings:
     """The section `[slurm]`: one job, which is a Dask worker or an element of an array."""
 
     jobs: int = 4
+    """Workers of kind = slurm. A job that ends is replaced until all is done."""
     partition: str = ""
+    """Empty: Slurm's default."""
     account: str = ""
+    """Empty: Slurm's default."""
     time: str = "1-00:00:00"
+    """Wall time as Slurm writes it. Workers leave some minutes earlier; the next job continues."""
     cores: int = 4
+    """Cores of a job."""
     memory_gigabytes: int = 16
+    """Memory of a job."""
     gpus: int = 0
+    """GPUs of a job, 0 or 1."""
     interface: str = ""
+    """The network interface that reaches this machine from the nodes, such as ib0. Empty: Dask
+    chooses.
+    """
     scratch: str = ""
+    """A fast folder of the node for Dask's own small files, such as /tmp. Empty: the data root."""
     directives: tuple[str, ...] = ()
+    """Further options of sbatch, such as --constraint=a100, --qos=long."""
     prologue: str = ""
+    """One line of shell that a job runs first, such as: module load cuda"""
     requeues: int = 100
+    """How often an element of an array that was stopped goes back into the queue."""
 
     def faults(self) -> Iterator[str]:
         """One sentence for each wrong setting.

@@ -5,6 +5,7 @@ the help.
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config.luigi_sections import SECTIONS
+from tasks.config.sections import SECTION_TYPES, section_descriptions
 from tests.conftest import REPOSITORY
 from tests.support.luigi_server import run_luigi
 
@@ -39,22 +40,19 @@ def changed_config(folder: Path, **changes: str) -> Path:
     return path
 
 
-def test_workflows_cfg_documents_exactly_the_settings_there_are() -> None:
+def test_every_setting_has_a_default_and_a_description() -> None:
+    for name, kind in SECTION_TYPES.items():
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        described = section_descriptions(name)
+        assert described.keys() == fields.keys(), f"[{name}]"
+        assert all(field.default is not dataclasses.MISSING for field in fields.values()), name
+        assert all(len(text) > 10 for text in described.values()), f"[{name}] {described}"
+
+
+def test_the_settings_file_of_the_repository_changes_nothing() -> None:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(REPOSITORY / "workflows.cfg")
-    for name, section in SECTIONS.items():
-        assert set(parser[name]) == {key for key, _ in section.get_params()}, f"[{name}]"
-
-
-def test_every_setting_has_a_comment_above_it() -> None:
-    above = ""
-    for line in (REPOSITORY / "workflows.cfg").read_text().splitlines():
-        if " =" in line and not line.startswith("#"):
-            assert above, f"nothing explains {line!r}"
-        if not line.strip():
-            above = ""
-        elif line.startswith("#"):
-            above = line
+    assert all(not parser.items(section) for section in parser.sections())
 
 
 def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:
@@ -130,8 +128,11 @@ def test_a_weights_file_must_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"frames__jpeg_qualty": "50"}, "[frames] has no setting 'jpeg_qualty'; it has"),
-        ({"farmes__jpeg_quality": "50"}, "there is no section [farmes]"),
+        (
+            {"frames__jpeg_qualty": "50"},
+            "[frames] jpeg_qualty is not a setting; did you mean jpeg_quality?",
+        ),
+        ({"farmes__jpeg_quality": "50"}, "there is no section [farmes]; did you mean [frames]?"),
         ({"data__shards": "many"}, "[data]"),
     ],
 )
@@ -236,7 +237,7 @@ def test_a_misspelt_setting_for_one_catalog_is_an_error(tmp_path: Path) -> None:
     config = changed_config(tmp_path, **{"sample.c3d__strides": "32"})
     done = luigi(tmp_path, "BuildPHD2Features", config=config)
     assert done.returncode == 2
-    assert "[sample.c3d] has no setting 'strides'" in done.stderr
+    assert "[sample.c3d] strides is not a setting; did you mean stride_frames?" in done.stderr
 
 
 def test_an_unknown_dataset_is_told(tmp_path: Path) -> None:
@@ -246,3 +247,93 @@ def test_an_unknown_dataset_is_told(tmp_path: Path) -> None:
         "no dataset is called 'phd3'; known are activitynet, category-sample, cosum, dhf1k, phd2, "
         in done.stderr
     )
+
+
+def run_with(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """A build of the sample in a folder whose own settings file has this text."""
+    (folder / "workflows.cfg").write_text(text)
+    return luigi(folder, "BuildPHD2Features", *options)
+
+
+SHOW = "from tasks.config.settings import load_settings; s = load_settings('sample'); print("
+
+
+def shown(folder: Path, expression: str, *arguments: str) -> str:
+    """What Python prints for an expression of the sample's settings `s`, in that folder."""
+    code = f"import tasks; {SHOW}{expression})"
+    environment = {key: value for key, value in os.environ.items() if key != "LUIGI_CONFIG_PATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, check=True, cwd=folder, env=environment,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_without_a_settings_file_everything_has_its_default(tmp_path: Path) -> None:
+    expression = "s.layout.root, [v.name for v in s.variants], s.limits.max_seconds"
+    assert shown(tmp_path, expression) == (
+        "data ['c3d', 'yolov5', 'keypoint_rcnn', 'tased', 'frames'] 43200.0"
+    )
+
+
+def test_a_file_of_two_lines_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "workflows.cfg").write_text("[decode]\nmax_seconds = 60\n")
+    assert shown(tmp_path, "s.limits.max_seconds, len(s.variants)") == "60.0 5"
+
+
+def test_the_command_line_names_a_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "workflows.cfg").write_text("[data]\nroot = from_folder\n")
+    (tmp_path / "other.cfg").write_text("[data]\nroot = from_option\n")
+    assert shown(tmp_path, "s.layout.root") == "from_folder"
+    assert shown(tmp_path, "s.layout.root", "--config", "other.cfg") == "from_option"
+    assert shown(tmp_path, "s.layout.root", "--config=other.cfg") == "from_option"
+
+
+def test_an_option_names_a_settings_file_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "other.cfg").write_text("[decode]\nbackend = vlc\n")
+    done = luigi(tmp_path, "BuildPHD2Features", "--config", "other.cfg")
+    assert done.returncode == 2
+    assert "[decode] backend must be one of pyav" in done.stderr
+
+
+WRONG_FILES = {
+    "three sections": ("[data]\nshards = many\n[decode]\nbackend = vlc\n[extract]\ndevice = tpu\n",
+                       ["[data] shards", "[decode] backend", "[extract] device"]),
+    "one extractor": ("[c3d]\narrays = conv5\nstride_frames = 0\npool5 = floor\n",
+                      ["[c3d] arrays", "[c3d] stride_frames", "[c3d] pool5"]),
+    "misspelt": ("[farmes]\na = 1\n[frames]\nhieght_pixels = 3\n[data]\nrot = x\n",
+                 ["did you mean [frames]?", "did you mean height_pixels?", "did you mean root?"]),
+    "numbers": ("[data]\npart_megabytes = 0\n[download]\nattempts = x\nmax_height = 1.5\n",
+                ["[data] part_megabytes", "[download] attempts", "[download] max_height"]),
+    "not finite": ("[decode]\nmax_seconds = inf\nstall_seconds = nan\nmax_pixels = 1e9\n",
+                   ["[decode] max_seconds", "[decode] stall_seconds", "[decode] max_pixels"]),
+    "cluster": ("[cluster]\nkind = ssh\nworkers = -1\ncores_per_worker = 0\n",
+                ["[cluster] kind", "[cluster] workers", "[cluster] cores_per_worker"]),
+    "slurm": ("[slurm]\njobs = 0\ngpus = 4\ntime = soon\n",
+              ["[slurm] jobs", "[slurm] gpus", "[slurm] time"]),
+    "catalog": ("[sample.c3d]\nstrides = 1\n[sample.frames]\nheight_pixels = tall\n[sample.extract]\n"
+                "extractors = c4d\n",
+                ["did you mean stride_frames?", "[sample.frames] height_pixels", "'c4d'"]),
+    "second group": ("[extract]\nextractors = frames.big, frames.big\n[frames.big]\njpeg_quality = 0\n"
+                     "height_pixels = 1\n",
+                     ["each once", "[frames.big] jpeg_quality", "[frames.big] height_pixels"]),
+    "detector": ("[yolov5]\nsize = xl\ngrid = 0\nscore_threshold = 2\n",
+                 ["[yolov5] size", "[yolov5] grid", "[yolov5] score_threshold"]),
+    "persons": ("[keypoint_rcnn]\nbackend = onnx\nmax_persons = 0\nnms_threshold = -1\n",
+                ["[keypoint_rcnn] backend", "[keypoint_rcnn] max_persons", "[keypoint_rcnn] nms_threshold"]),
+    "words": ("[c3d]\nmirror = perhaps\n[decode]\nvideos_at_once = few\n[download]\nvideos_per_hour = x\n",
+              ["[c3d] mirror", "[decode] videos_at_once", "videos_per_hour"]),
+}  # fmt: skip
+"""A settings file with three faults each, and a part of each of the three sentences."""
+
+
+@pytest.mark.parametrize(("text", "faults"), WRONG_FILES.values(), ids=list(WRONG_FILES))
+def test_every_fault_of_a_file_is_reported_once(
+    tmp_path: Path, text: str, faults: list[str]
+) -> None:
+    done = run_with(tmp_path, text)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    for fault in faults:
+        lines = [line for line in done.stderr.splitlines() if fault in line]
+        assert len(lines) == 1, done.stderr
