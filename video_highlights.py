@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("pipeline", "measure decoders and networks on this machine"),
     "golden": ("pipeline", "write the golden outputs of an extractor"),
     "forecast": ("pipeline", "what a catalog will take, from what a part took"),
+    "settings": ("tasks", "print every setting with its default and its meaning"),
     "fit": ("trainer", "train a recipe on a catalog's features"),
     "score": ("trainer", "score a split with a trained network"),
     "table": ("trainer", "print a table of a paper, published beside measured"),

@@ -16,8 +16,10 @@ from luigi.task_register import Register
 
 import pipeline.__main__
 import storage.__main__
+import tasks.__main__
 import trainer.__main__
 from storage.base.video_status import REASONS, State
+from tasks.config import settings_reference
 from tests.folders import MAY_IMPORT, PACKAGES, purpose_of
 from video_highlights import task_names
 
@@ -107,6 +109,7 @@ def command_page() -> str:
     parsers = {
         "storage": storage.__main__.make_parser(),
         "pipeline": pipeline.__main__.make_parser(),
+        "tasks": tasks.__main__.make_parser(),
     }
     blocks = [block for parser in parsers.values() for block in _commands(parser)]
     for name in trainer.__main__.COMMANDS:
@@ -184,27 +187,16 @@ def _described(parameter: luigi.Parameter) -> str:
 
 
 def settings_page() -> str:
-    """Every section and key of `workflows.cfg`, with its default and its comment."""
-    blocks: list[str] = []
-    comment: list[str] = []
-    for line in (REPOSITORY / "workflows.cfg").read_text().splitlines():
-        if line.startswith("#"):
-            comment.append(line.removeprefix("#").strip())
-        elif line.startswith("["):
-            blocks += [f"## `{line}`", *([" ".join(comment)] if comment else [])]
-            comment = []
-        elif "=" in line:
-            key, _, value = line.partition("=")
-            shown = f"`{value.strip()}`" if value.strip() else "empty"
-            blocks.append(f"**`{key.strip()}`** (default: {shown})  \n{' '.join(comment)}".strip())
-            comment = []
-        elif not line.strip() and not blocks:
-            comment = []
+    """Every section and setting, with its default and its meaning."""
     return _page(
         "Settings",
-        "The defaults and their explanations in `workflows.cfg`. Another file is named by the "
-        "environment variable `LUIGI_CONFIG_PATH`.",
-        *blocks,
+        "A settings file lists only what differs from these defaults. `video-highlights settings` "
+        "prints this page as a settings file, and with `--schema` as JSON Schema.",
+        "The first of these files is read: `--config FILE`, the environment variable "
+        "`LUIGI_CONFIG_PATH`, `workflows.cfg` in the working folder. The command line overrides it: "
+        "`--section-key VALUE`. `[sample.c3d]` changes `[c3d]` for the catalog `sample` only, and "
+        "`[c3d.dense]` is a second group of settings of `c3d`.",
+        *settings_reference.page(),
     )
 
 

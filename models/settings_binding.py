@@ -55,20 +55,27 @@ def bind(
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     faults = [unknown_name(f"{where}{name}", name, fields) for name in table.keys() - fields]
-    hints = typing.get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for name, given in table.items():
-        if name not in fields:
-            continue
-        try:
-            values[name] = convert(hints[name], given, from_text=from_text)
-        except ValueError as error:
-            faults.append(f"{where}{name} must be {error}; got {given!r}")
+    known = {name: given for name, given in table.items() if name in fields}
+    values, unfit = _convert_all(kind, known, where, from_text=from_text)
     missing = [name for name, field in fields.items() if _is_required(field) and name not in table]
+    faults += unfit
     faults += [f"{where}{name} is missing" for name in missing]
     settings, refused = _construct(kind, values, where, can_construct=not missing)
     faults += refused
     return Bound(None if faults else settings, tuple(faults))
+
+
+def _convert_all(
+    kind: type[Any], given: Mapping[str, Any], where: str, *, from_text: bool
+) -> tuple[dict[str, Any], list[str]]:
+    hints = typing.get_type_hints(kind)
+    values, faults = {}, []
+    for name, value in given.items():
+        try:
+            values[name] = convert(hints[name], value, from_text=from_text)
+        except ValueError as error:
+            faults.append(f"{where}{name} must be {error}; got {value!r}")
+    return values, faults
 
 
 def unknown_name(shown: str, name: str, known: Mapping[str, Any]) -> str:
@@ -187,15 +194,23 @@ def expected(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (Union, types.UnionType):
-        kinds = [expected(one) for one in arguments if one is not type(None)]
-        return " or ".join([*kinds, *(["empty"] if type(None) in arguments else [])])
-    if origin in (tuple, list) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        return _expected_union(arguments)
+    if dataclasses.is_dataclass(hint) or _is_kind(origin, Mapping):
+        return "a table"
+    if _is_kind(origin, Sequence):
         return _expected_list(arguments)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a table"
-    if dataclasses.is_dataclass(hint):
-        return "a table"
     return _WORDS.get(hint, str(hint))
+
+
+def _is_kind(origin: Any, kind: type[Any]) -> bool:
+    return isinstance(origin, type) and issubclass(origin, kind)
+
+
+def _expected_union(arguments: tuple[Any, ...]) -> str:
+    kinds = [expected(one) for one in arguments if one is not type(None)]
+    if type(None) in arguments:
+        kinds.append("empty")
+    return " or ".join(kinds)
 
 
 def _expected_list(arguments: tuple[Any, ...]) -> str:
@@ -214,7 +229,11 @@ def descriptions(kind: type[Any]) -> dict[str, str]:
 
 
 def _own_descriptions(kind: type[Any]) -> dict[str, str]:
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    try:
+        source = inspect.getsource(kind)
+    except OSError:
+        return {}  # made by `dataclasses.make_dataclass`, which writes no source
+    (tree,) = ast.parse(textwrap.dedent(source)).body
     found = {}
     for statement, following in pairwise(tree.body if isinstance(tree, ast.ClassDef) else []):
         match statement, following:

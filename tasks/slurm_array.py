@@ -6,7 +6,6 @@ array runs BuildFeatures with the settings of this command.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from tasks.build_catalog import BuildCatalog
 from tasks.config import exit_codes
 from tasks.config.luigi_sections import SECTIONS
 from tasks.config.settings import load_settings
+from tasks.config.settings_file import VARIABLE, chosen_file
 from tasks.execution import progress
 from tasks.execution.catalogs import load_catalog
 from tasks.execution.extract_shard import shard_job
@@ -99,8 +99,8 @@ class WriteSlurmArray(luigi.Task):
 
 def _build_command(catalog: str) -> list[str]:
     """The command that builds here, with the settings of the present command line."""
-    config = os.environ.get("LUIGI_CONFIG_PATH")
-    environment = ["env", f"LUIGI_CONFIG_PATH={Path(config).absolute()}"] if config else []
+    config = chosen_file(sys.argv[1:])
+    environment = ["env", f"{VARIABLE}={config.absolute()}"] if config is not None else []
     luigi_program = str(Path(sys.executable).with_name("luigi"))
     command = [*environment, luigi_program, "--module", "tasks", "BuildFeatures"]
     command += ["--catalog", catalog]

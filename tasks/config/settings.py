@@ -113,9 +113,9 @@ def load_settings(catalog: str) -> Settings:
             name: faults.read(name, section, written_in.get(name, {}))
             for name, section in SECTIONS.items()
         }
-    loaded: Settings | None = None
-    if all(sections.values()):
-        loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
+        loaded: Settings | None = None
+        if catalog in DATASETS:
+            loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
     if faults or loaded is None:
         raise SettingsError(tuple(faults))
     return loaded
@@ -162,10 +162,15 @@ class _Faults(list[str]):
     """One sentence for each fault, so that a person can correct all of them at once."""
 
     def read(self, name: str, section: type[luigi.Config], written_in: Mapping[str, str]) -> Any:
-        """The values of a section; None, and faults, if a value is unreadable."""
-        unreadable = list(value_faults(name, dict(section.get_params()), written_in=written_in))
-        self += unreadable
-        return None if unreadable else section()
+        """The values of a section; the default, and a fault, for each that is unreadable."""
+        defaults = {}
+        for key, parameter in section.get_params():
+            unreadable = list(value_faults(name, {key: parameter}, written_in=written_in))
+            self += unreadable
+            if unreadable:
+                # The other checks go on, so that one run reports everything.
+                defaults[key] = parameter._default
+        return section(**defaults)
 
     def build(self, section: str, make: Callable[[], Any]) -> Any:
         """What `make` returns; None, and a fault, if it raises an error of values."""
@@ -347,7 +352,7 @@ def _variants(
         listed = ", ".join(names) or "none"
         faults.append(f"[extract] extractors must name extractors, each once; got {listed}")
     folder = WeightsFolder(layout.weights)
-    for name in names:
+    for name in dict.fromkeys(names):
         variant = faults.build(
             name, functools.partial(_variant, name, catalog, folder, sections, faults)
         )
@@ -366,12 +371,12 @@ def _variant(
         )
     spec = EXTRACTORS[name.partition(".")[0]]
     EXTRACTORS.check_name(spec.name)
-    section: Any = sections.get(spec.name) or faults.read(spec.name, SECTIONS[spec.name], {})
-    if section is not None and name != spec.name:
-        kind = extractor_luigi_section(name, spec.name, section)
-        section = faults.read(name, kind, {})
-    if section is None:
-        return None
+    section: Any = sections.get(spec.name)
+    if section is None:  # a plug-in's, whose section is made when it is first asked for
+        plugin_section(spec.name)
+        section = faults.read(spec.name, SECTIONS[spec.name], {})
+    if name != spec.name:
+        section = faults.read(name, extractor_luigi_section(name, spec.name, section), {})
     values = {
         field.name: getattr(section, field.name) for field in dataclasses.fields(spec.settings_type)
     }

@@ -23,10 +23,7 @@ OPTION = "--config"
 
 
 def read_settings_file(arguments: Sequence[str]) -> None:
-    """Read our defaults, then the user's file. Raises SettingsError if it cannot be read.
-
-    The variable LUIGI_CONFIG_PATH names the file from then on, for child processes and workers.
-    """
+    """Read our defaults, then the user's file. Raises SettingsError if it cannot be read."""
     add_config_path(str(DEFAULTS))
     path = chosen_file(arguments)
     if path is None:
@@ -35,7 +32,6 @@ def read_settings_file(arguments: Sequence[str]) -> None:
         raise SettingsError(
             (f"there is no settings file {path}; correct {OPTION} or {VARIABLE}, or leave it out",)
         )
-    os.environ[VARIABLE] = str(path.absolute())
     try:
         add_config_path(str(path))
     except (OSError, UnicodeDecodeError, configparser.Error) as error:

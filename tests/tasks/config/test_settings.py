@@ -317,8 +317,8 @@ WRONG_FILES = {
     "second group": ("[extract]\nextractors = frames.big, frames.big\n[frames.big]\njpeg_quality = 0\n"
                      "height_pixels = 1\n",
                      ["each once", "[frames.big] jpeg_quality", "[frames.big] height_pixels"]),
-    "detector": ("[yolov5]\nsize = xl\ngrid = 0\nscore_threshold = 2\n",
-                 ["[yolov5] size", "[yolov5] grid", "[yolov5] score_threshold"]),
+    "detector": ("[yolov5]\nrelease = v9\ngrid = 0\nscore_threshold = 2\n",
+                 ["[yolov5] release", "[yolov5] grid", "[yolov5] score_threshold"]),
     "persons": ("[keypoint_rcnn]\nbackend = onnx\nmax_persons = 0\nnms_threshold = -1\n",
                 ["[keypoint_rcnn] backend", "[keypoint_rcnn] max_persons", "[keypoint_rcnn] nms_threshold"]),
     "words": ("[c3d]\nmirror = perhaps\n[decode]\nvideos_at_once = few\n[download]\nvideos_per_hour = x\n",
