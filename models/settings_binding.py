@@ -99,7 +99,10 @@ def _construct(
             return kind(**left), faults
         except (ValueError, TypeError) as error:
             message = str(error)
-            faults.append(f"{where}{message}")
+            is_about_a_field = any(message.startswith(name) for name in left)
+            # `data.` stands before a field's name, and `data: ` before any other sentence.
+            prefix = where if is_about_a_field else f"{where.rstrip('. ')}: ".lstrip(": ")
+            faults.append(f"{prefix}{message}")
             # Without the refused value, the class may have more to say about the others.
             refused = [name for name in left if message.startswith(name)]
             if not refused:
@@ -195,8 +198,10 @@ def expected(hint: Any) -> str:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (Union, types.UnionType):
         return _expected_union(arguments)
-    if dataclasses.is_dataclass(hint) or _is_kind(origin, Mapping):
+    if dataclasses.is_dataclass(hint):
         return "a table"
+    if _is_kind(origin, Mapping):
+        return f"a table, each value {expected(arguments[1])}" if arguments else "a table"
     if _is_kind(origin, Sequence):
         return _expected_list(arguments)
     return _WORDS.get(hint, str(hint))

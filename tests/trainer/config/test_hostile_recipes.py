@@ -80,10 +80,10 @@ def test_a_number_is_finite_and_in_its_range(key: str, value: str) -> None:
         ("start={encoder=3}", "got 3"),
         ("data.arrays=['../x']", "arrays are keys such as c3d/pool5"),
         ("data.arrays=['c3d/pool5','c3d/pool5']", "arrays names each key once"),
-        ("objective.margin='x'", "objective hinge.margin must be a number, got 'x'"),
+        ("objective.margin='x'", "objective hinge.margin must be a finite number; got 'x'"),
         (
             "objective.colour=3",
-            "objective hinge.colour is not a setting; choose from power, margin",
+            "objective hinge.colour is not a setting; there are margin, power",
         ),
         ("objective.name=3", "unknown objective 3"),
         ("model.name='../x'", "unknown highlight model '../x'"),
@@ -136,7 +136,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "small rows": (b'extends = "phd_ca"\nsmall = 3\n', "small must be a table, got 3"),
     "not a number": (
         b'extends = "phd_ca"\n[optimizer]\nlearning_rate = nan\n',
-        "must be a finite number, got nan",
+        "must be a finite number; got nan",
     ),
 }
 
@@ -192,7 +192,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             ("fit", "phd_ca", "--set", "training.epochs=nan"),
-            "epochs must be a whole number, got nan",
+            "epochs must be a whole number; got nan",
         ),
         (("fit", "phd_ca", "--set", "data.arrays=['c3d/none']"), "none"),
         (("fit", "../phd_ca"), "no recipe '../phd_ca'; there are "),
