@@ -75,5 +75,5 @@ def test_a_whole_number_is_nothing_else(width: object) -> None:
 
 
 def test_what_the_settings_refuse_is_a_fault_too() -> None:
-    with pytest.raises(SettingsError, match="t.width is at least 1, got 0"):
+    with pytest.raises(SettingsError, match=r"t\.width is at least 1, got 0"):
         bind(Settings, {"width": 0}, "t")
