@@ -324,6 +324,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.training",
     },
     "tasks.config": {
+        "models",
         "models.extractors",
         "models.extractors.base",
         "pipeline.datasets",
@@ -368,6 +369,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.plots",
     },
     "tasks": {
+        "models",
         "models.extractors.base",
         "pipeline.compute",
         "pipeline.datasets",
