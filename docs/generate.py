@@ -193,7 +193,8 @@ def settings_page() -> str:
         "A settings file lists only what differs from these defaults. `video-highlights settings` "
         "prints this page as a settings file, and with `--schema` as JSON Schema.",
         "The first of these files is read: `--config FILE`, the environment variable "
-        "`LUIGI_CONFIG_PATH`, `workflows.cfg` in the working folder. The command line overrides it: "
+        "`LUIGI_CONFIG_PATH`, `workflows.cfg` in the working folder. The command line overrides "
+        "it: "
         "`--section-key VALUE`. `[sample.c3d]` changes `[c3d]` for the catalog `sample` only, and "
         "`[c3d.dense]` is a second group of settings of `c3d`.",
         *settings_reference.page(),

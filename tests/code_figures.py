@@ -1,8 +1,9 @@
-"""Figures of the product code: `python -m tests.code_figures [FOLDER]`, by default of this checkout.
+"""Figures of the product code: `python -m tests.code_figures [FOLDER]`, by default of this
+checkout.
 
-Branches are counted as McCabe does: each `if`, conditional expression, loop, comprehension and its conditions,
-`except`, `case`, and each further operand of `and` and `or`. Lines of a function are those from `def` to its end,
-without its docstring.
+Branches are counted as McCabe does: each `if`, conditional expression, loop, comprehension and its
+conditions, `except`, `case`, and each further operand of `and` and `or`. Lines of a function are
+those from `def` to its end, without its docstring.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def comment_lines(text: str) -> int:
 
 
 def duplicated(files: list[Path]) -> int:
-    """Lines that stand in a run of `DUPLICATE_LINES` or more code lines which occurs more than once."""
+    """Lines that stand in a run of `DUPLICATE_LINES` or more code lines which occurs more than
+    once.
+    """
     places: dict[tuple[str, ...], list[tuple[Path, int]]] = {}
     for path in files:
         lines = [

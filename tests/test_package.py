@@ -1,4 +1,6 @@
-"""The built wheel in an environment of its own, run from a folder that has packages of our names."""
+"""The built wheel in an environment of its own, run from a folder that has packages of our
+names.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _FROM_OUTSIDE = STOP_SIGNALS | {signal.SIGKILL, signal.SIGQUIT, signal.SIGXCPU}
 
 
 def fault_if_stopped(status: int) -> SystemicFault | None:
-    """The fault to raise if a child ended because the run was told to stop; else None.
+    """The fault to raise if a child ended because the run was ordered to stop; else None.
 
     A negative `status` is the number of a signal.
     """

@@ -136,7 +136,7 @@ def _file_of(
 # A video has rows in several variants.
 @cache
 def container_start(path: Path) -> Fraction:
-    """When the container starts on its streams' clocks; 0 where FFmpeg cannot tell, as in rows.
+    """When the container starts on its streams' clocks; 0 where FFmpeg does not know, as in rows.
 
     Raises SystemicFault if the file cannot be opened now, although rows were made from it.
     """

@@ -67,7 +67,7 @@ def _require_acceptance(weights: PublishedWeights, *, accepted: bool) -> None:
     print(f"{weights.name}: {weights.licence}\ncite: {weights.citation}", flush=True)
     if accepted or not weights.asks_first:
         return
-    # In a batch job, nobody could answer.
+    # A batch job has no one to answer.
     if sys.stdin.isatty():
         answer = input("Do you accept this licence? [yes/no] ")
         if answer.strip().lower() == "yes":

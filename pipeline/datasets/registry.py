@@ -103,7 +103,8 @@ DATASETS = Registry(
                     "umt_splits",
                     "umt_splits.json",
                     required=False,
-                    description="May be empty. A JSON file {domain: {train: [ids], val: [ids]}}: the "
+                    description="May be empty. A JSON file {domain: {train: [ids], val: [ids]}}: "
+                    "the "
                     "split that UMT and later work use.",
                 ),
             },
@@ -126,7 +127,8 @@ DATASETS = Registry(
                     "umt_splits",
                     "umt_splits.json",
                     required=False,
-                    description="May be empty. A JSON file {domain: {train: [ids], val: [ids]}}: the "
+                    description="May be empty. A JSON file {domain: {train: [ids], val: [ids]}}: "
+                    "the "
                     "split that UMT and later work use.",
                 ),
             },
@@ -159,7 +161,8 @@ DATASETS = Registry(
                     "annotations",
                     "annotations.zip",
                     summe.FILES,
-                    description="The folder GT of SumMe.zip, or a folder or ZIP that holds it. Name the "
+                    description="The folder GT of SumMe.zip, or a folder or ZIP that holds it. "
+                    "Name the "
                     "folder with the videos in [download] source.",
                 )
             },
@@ -207,7 +210,8 @@ DATASETS = Registry(
                     "maps.txt",
                     dhf1k.FILES,
                     names_only=True,
-                    description="The folder annotation with a folder maps for each video. Name the folder "
+                    description="The folder annotation with a folder maps for each video. Name the "
+                    "folder "
                     "with the videos in [download] source.",
                 )
             },

@@ -147,7 +147,7 @@ def pyav_version() -> DoctorCheck:
     """The decoder and the FFmpeg libraries inside it."""
     import av
 
-    # A wheel of PyAV contains its own FFmpeg, whatever the system has.
+    # A wheel of PyAV contains its own FFmpeg; that of the system is not used.
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     return DoctorCheck(
         "PyAV", Level.OK, f"{importlib.metadata.version('av')} with libavcodec {codec}"

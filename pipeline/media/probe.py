@@ -103,9 +103,9 @@ class Probe:
     header_start_seconds: float | None
     """When the stream begins, in seconds since the container's start."""
     container_start_seconds: float | None = None
-    """What the streams' clocks show when the container starts; None where FFmpeg cannot tell."""
+    """What the streams' clocks show when the container starts; None where FFmpeg does not know."""
     clock_origin: tuple[int, int] = (0, 1)
-    """The same as numerator and denominator, exact; 0 where FFmpeg cannot tell."""
+    """The same as numerator and denominator, exact; 0 where FFmpeg does not know."""
     header_file_seconds: float | None = None
     """How long all streams are together, where the container states no length for each."""
     index_end: int = 0

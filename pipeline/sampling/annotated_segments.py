@@ -102,7 +102,9 @@ class SegmentsPlanner:
         self.pending_frames = frozenset((self._count - 1,)) if is_chosen else NO_FRAMES
 
     def _complete_windows(self) -> list[Window]:
-        """Windows that have all their frames, up to the first in the table's order that has not."""
+        """Windows that have all their frames, up to the first in the table's order that lacks
+        one.
+        """
         windows = []
         while self._open and len(self._open[0].frames) == self._sampling.length_frames:
             waiting = self._open.popleft()

@@ -33,7 +33,7 @@ class HistoryPlanner:
         """As `Planner.first_undecided_frame`."""
         # Frames of returned windows are gap-free where it matters: the first window holds frames 0
         # to L - 1, reversed ones overlap it, and each other reaches L - 1 frames back from its
-        # target, which is as far as the next one reaches.
+        # target, and the next one reaches no further.
         target = self._targets.first_undecided_frame
         if self._waiting:
             target = self._waiting[0].frame_indices[0]

@@ -9,9 +9,9 @@ somewhere and moves in some manner:
   (0), quiet is not a highlight (-1).
 
 Only the figure's motion decides. Places, sizes and colours have the same distribution in all
-segments, and a bystander and dim extras move or rest whatever the figure does. So a network has to
-find out whose motion counts, from labels of whole segments, unless it is told where to look. The
-masks of the figure are written too, as `<id>.figure.npy`: the truth about distinction maps.
+segments, and a bystander and dim extras move or rest independently of the figure. So a network has
+to find out whose motion counts, from labels of whole segments, unless saliency shows it. The masks
+of the figure are written too, as `<id>.figure.npy`: the truth about distinction maps.
 """
 
 from __future__ import annotations

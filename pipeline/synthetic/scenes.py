@@ -25,7 +25,9 @@ colour.
 
 N_NUMBERS = 64
 HUE_SPREAD = 0.15
-"""Hues of neighbouring kinds, 1/6 apart, overlap, so that colour alone does not tell the kind."""
+"""Hues of neighbouring kinds, 1/6 apart, overlap, so that colour does not show the kind by
+itself.
+"""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ MANNERS = ("still", "drift", "hop", "turn", "circle", "dash")
 QUIET_MANNERS = 2
 BYSTANDER = "wedge"
 """The distractor beside the figure, as large and as bright. It performs in half of the segments,
-whatever the figure does, and is never part of a highlight.
+independently of the figure, and is never part of a highlight.
 """
 SIZES = (0.34, 0.38)
 """Radius, about. The range is small, because otherwise a score by the number of pixels that a map
@@ -33,7 +33,7 @@ HOP, DASH, CIRCLE = 0.25, 0.25, 0.18
 """Height of a hop, length of a dash to either side, and radius of a circle.
 
 A figure stands somewhere on the path of each of these, and leaves that place only on the path that
-it performs. So a single frame looks alike whatever the figure does.
+it performs. So a single frame does not show the motion.
 """
 ROOM = 0.7
 """A figure and its performance stay within about this distance of its centre."""
@@ -41,7 +41,7 @@ PERIODS_A_SECOND = (0.9, 1.3)
 DRIFT = 0.12
 """Highest speed of a drift along each axis."""
 EXTRAS = 3
-"""Dim discs on the ground, each of which rests or moves, whatever the figure does."""
+"""Dim discs on the ground, each of which rests or moves independently of the figure."""
 EXTRA_LIGHT = 0.22
 """How much lighter an extra is than the ground; a figure stands out by several times that."""
 SPRITE_NUMBERS, EXTRA_NUMBERS = 11, 8

@@ -84,7 +84,7 @@ def _check_may_extend(layout: VariantLayout, known: ShardManifest, catalog: str)
             layout.manifest(known.shard),
             f"belongs to the catalog {known.catalog!r}, not to {catalog!r}",
         )
-    # A shard without parts has no times yet, whatever its manifest says of their origin.
+    # A shard without parts has no times yet: the origin in its manifest does not matter.
     if known.parts:
         refuse_to_extend(layout.folder.parents[1], {layout.folder.name: [known.time_origin]})
 

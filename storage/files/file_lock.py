@@ -56,7 +56,7 @@ def lease(
     """Hold the lease `path` while the block runs.
 
     If another process holds it and is not known to be dead, LeaseHeld is raised at once. With
-    `notify` the lease is watched first, and the user is told why: until it is free, or was silent
+    `notify` the lease is watched first, and the user learns why: until it is free, or was silent
     for two minutes and is taken over, or its counter rises, which raises LeaseHeld.
 
     `on_lost` is called in another thread when another process turns out to have taken the lease.

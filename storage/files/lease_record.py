@@ -77,7 +77,7 @@ class LeaseSnapshot:
 
     @property
     def tag(self) -> str:
-        """16 hex digits that identify this lease, whatever its counter is."""
+        """16 hex digits that identify this lease; they do not depend on its counter."""
         return self.record.nonce if self.record else hashlib.sha256(self.content).hexdigest()[:16]
 
     @property

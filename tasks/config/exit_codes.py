@@ -1,7 +1,7 @@
 """The exit codes of a run, and the hook that makes Luigi return them.
 
-Luigi has one code for "a task failed". Ours says why, so that a batch script can tell a retry from
-a repair.
+Luigi has one code for "a task failed". Ours says why, so that a batch script can distinguish a
+retry from a repair.
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ def extractor_luigi_section(
 SECTIONS: dict[str, type[luigi.Config]] = {
     name: luigi_section(name, kind) for name, kind in SECTION_TYPES.items()
 }
-"""Section name → its Luigi class. Luigi's own sections (core, worker, retcode, ...) are not listed."""
+"""Section name → its Luigi class. Luigi's own sections (core, worker, retcode, ...) are not
+listed.
+"""
 
 
 def plugin_section(name: str) -> type[luigi.Config] | None:

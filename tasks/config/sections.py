@@ -46,12 +46,12 @@ class DownloadSection:
     max_height: int = 360
     """Preferred height in pixels. The networks read 112 to 800 pixels, so 360 loses nothing."""
     attempts: int = 3
-    """Retries: tries of each request before a video is left for a later run. If a failing server (5xx) says
-    when to ask again (Retry-After), up to a minute between tries is given.
+    """Retries: tries of each request before a video is left for a later run. If a failing server
+    (5xx) says when to ask again (Retry-After), up to a minute between tries is given.
     """
     socket_timeout_seconds: float = 30.0
-    """Read timeout: how long a connection may be silent. Everything before the first byte of a file (proxy,
-    redirects, headers) may take four times as long, and so may a whole page.
+    """Read timeout: how long a connection may be silent. Everything before the first byte of a file
+    (proxy, redirects, headers) may take four times as long, and so may a whole page.
     """
     proxy: str = ""
     """Like http://user:password@host:3128 or socks5h://host:1080; empty: no proxy. Proxies of the
@@ -68,9 +68,9 @@ class DownloadSection:
     about 300, otherwise no limit. 0: no limit.
     """
     max_pause_hours: float = 48.0
-    """Circuit breaker: when a site answers "too many requests" or asks for proof of a human, all processes wait and
-    then continue. A run that has waited this long in total ends with exit code 4; no video is
-    marked.
+    """Circuit breaker: when a site answers "too many requests" or asks for proof of a human, all
+    processes wait and then continue. A run that has waited this long in total ends with exit code
+    4; no video is marked.
     """
     max_megabytes: int = 4000
     """Larger files are rejected, before the download if the server states the size. A compressed

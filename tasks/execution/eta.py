@@ -17,7 +17,7 @@ MIN_VIDEOS_TO_FIT = 10
 INSTANT_SECONDS = 1e-3
 """A video that ends faster was done before this run, and is ignored."""
 MIN_RELATIVE_SPREAD = 1e-9
-"""With a smaller spread of durations, the two costs cannot be told apart."""
+"""With a smaller spread of durations, the two costs cannot be separated."""
 
 
 class RemainingTime:

@@ -1,9 +1,9 @@
 """Eight processes that all want to build the same shard, round after round; what each round left is
 looked at.
 
-Run as `python -m tests.support.concurrent_runs FOLDER ROUNDS SEED KILLS`: a fresh interpreter imports
-everything once and forks the writers. With KILLS, one writer of each round is killed at a random
-instant.
+Run as `python -m tests.support.concurrent_runs FOLDER ROUNDS SEED KILLS`: a fresh interpreter
+imports everything once and forks the writers. With KILLS, one writer of each round is killed at a
+random instant.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A dataset built on a real small disk that is full again and again, until there is room at last.
 
-Run as `python -m tests.support.disk_full FOLDER DISK ADDRESS [LIMIT STEP]` inside a mount namespace;
-FOLDER is anywhere, DISK an empty folder. A forked child makes each attempt, so that a crash is
-seen; all of it is the real code: catalog, download, decode, spool, parts, sidecars, report.
+Run as `python -m tests.support.disk_full FOLDER DISK ADDRESS [LIMIT STEP]` inside a mount
+namespace; FOLDER is anywhere, DISK an empty folder. A forked child makes each attempt, so that a
+crash is seen; all of it is the real code: catalog, download, decode, spool, parts, sidecars,
+report.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """FFmpeg's shared libraries for torchcodec on a system without them: those in PyAV's wheel, under
 their usual names.
 
-`LD_LIBRARY_PATH=$(python -m tests.support.ffmpeg_from_wheel FOLDER) pytest ...` fills FOLDER with links and
-prints the path. For tests alone: a run with torchcodec needs the system's own libraries.
+`LD_LIBRARY_PATH=$(python -m tests.support.ffmpeg_from_wheel FOLDER) pytest ...` fills FOLDER with
+links and prints the path. For tests alone: a run with torchcodec needs the system's own libraries.
 """
 
 from __future__ import annotations

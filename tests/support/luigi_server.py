@@ -98,8 +98,8 @@ def run_luigi(
 ) -> subprocess.CompletedProcess[str]:
     """Run `luigi WORDS` in `folder`.
 
-    `environment` is added to this process's; `preload` names modules that the command needs, besides
-    those that every command needs.
+    `environment` is added to this process's; `preload` names modules that the command needs,
+    besides those that every command needs.
     """
     request = {
         "words": words,

@@ -60,7 +60,7 @@ class Sample:
     target: Positions
     labels: NDArray[np.float32]
     pairs: NDArray[np.int64]
-    """`(P, 2)`; -1, -1 is no pair."""
+    """`(P, 2)`; -1, -1 means that there is no pair."""
     history: tuple[Positions, ...]
 
 

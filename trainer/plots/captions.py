@@ -1,4 +1,4 @@
-"""Draws published texts, such as IDs and titles, literally, whatever characters they contain.
+"""Draws published texts, such as IDs and titles, literally.
 
 matplotlib reads a pair of dollar signs as mathematics, breaks lines, and warns about characters
 that its font lacks. A picture must not fail because of an ID.

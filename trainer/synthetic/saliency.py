@@ -2,7 +2,7 @@
 
 It replaces TASED-Net when its weights are not available. It writes the variant `tased` of a catalog
 whose sources have masks of the figure (`<id>.figure.npy`, of the category sample), for instants of
-the pictures that the catalog already has. A figure is salient whatever it does, so saliency does
+the pictures that the catalog already has. A figure is always salient, so saliency does
 not reveal highlights, and a bystander is never salient. The weights are named `planted:SEED`.
 
 Letters in shapes: T frames, n instants, H and W pixels, h and w values of a map.

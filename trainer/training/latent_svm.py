@@ -97,7 +97,7 @@ def _fit_round(
     rng = np.random.default_rng([settings.svm.seed, number])
     differences = []
     for video, chosen in zip(videos, reliable, strict=True):
-        # A highlight that is not reliable is no negative either: it is left out.
+        # A highlight that is not reliable is not a negative either: it is left out.
         pairs = draw_pairs(chosen, ~video.positive, settings.pairs, rng)
         pairs = pairs[pairs[:, 0] >= 0]
         differences.append(video.descriptors[pairs[:, 0]] - video.descriptors[pairs[:, 1]])

@@ -106,7 +106,7 @@ class _InvalidRow(ValueError):
 
 
 def read_table(split: str, source: Path | bytes) -> SplitTable:
-    """Parse one file. Each line is a row, whatever quotes it opens.
+    """Parse one file. Each line is a row, also if it opens a quote.
 
     Raises `SettingsError` if the file is not a PHD2 table.
     """

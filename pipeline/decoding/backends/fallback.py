@@ -1,7 +1,7 @@
 """Checks the frames of whole-file readers against the packets, with PyAV as the fallback.
 
-Libraries that read whole files lose everything after a damage, invent times, or open whatever a
-file's bytes suggest to them. A reader therefore gets a file only if FFmpeg's own guess is the
+Libraries that read whole files lose everything after a damage, invent times, or guess the container
+from a file's bytes. A reader therefore gets a file only if FFmpeg's own guess is the
 container that was detected. It is dropped at the first difference; PyAV then continues at that
 frame, and `Tally.salvaged_by` records why.
 """

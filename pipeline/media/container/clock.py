@@ -68,7 +68,9 @@ class Clock:
 
 
 def container_start(container: av.container.InputContainer) -> Fraction | None:
-    """When the container starts, in seconds on its streams' clocks; None if FFmpeg cannot tell."""
+    """When the container starts, in seconds on its streams' clocks; None if FFmpeg does not
+    know.
+    """
     if container.start_time is None:
         return None
     # FFmpeg rounds it to microseconds. It is the start of one of the streams, whose own ticks are

@@ -2,7 +2,7 @@
 
 The sizes in the file's headers are compared with the file, to the byte; no frame is decoded. A live
 Matroska states no size of the whole, but its elements state theirs: cut between two of them it
-looks complete, and only counts of packets can tell.
+looks complete, and only counts of packets show it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 port.
 
 The real-video comparison runs that port: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow
-tests/models/extractors/test_c3d.py`, where FOLDER holds a checkout of DavideA/c3d-pytorch under the name
-c3d-pytorch.
+tests/models/extractors/test_c3d.py`, where FOLDER holds a checkout of DavideA/c3d-pytorch under the
+name c3d-pytorch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Both backends against Detectron2 itself, where that package is installed; a loud skip where it is
 not.
 
-In an environment that has it: `python -m pytest tests/models/extractors/test_keypoint_rcnn_detectron2.py -m
-"slow or not slow"`.
+In an environment that has it: `python -m pytest
+tests/models/extractors/test_keypoint_rcnn_detectron2.py -m "slow or not slow"`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """TASED-Net against its published facts and the authors' own numbers.
 
 The real-video comparison runs the authors' script: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow
-tests/models/extractors/test_tased.py`, where FOLDER holds a checkout of MichiganCOG/TASED-Net under the name
-TASED-Net.
+tests/models/extractors/test_tased.py`, where FOLDER holds a checkout of MichiganCOG/TASED-Net under
+the name TASED-Net.
 """
 
 from __future__ import annotations

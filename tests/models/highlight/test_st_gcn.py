@@ -1,8 +1,9 @@
 """ST-GCN's unit and partitions against the authors' numbers; COCO's skeleton against COCO; and
 frames that are missing.
 
-The whole comparison: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow tests/models/highlight/test_st_gcn.py`,
-where FOLDER holds a checkout of yysijie/st-gcn under the name st-gcn.
+The whole comparison: `HIGHLIGHTS_REFERENCES=FOLDER pytest -m slow
+tests/models/highlight/test_st_gcn.py`, where FOLDER holds a checkout of yysijie/st-gcn under the
+name st-gcn.
 """
 
 from __future__ import annotations

@@ -162,12 +162,14 @@ def test_a_fault_of_the_machine_stops_all_and_is_told_once(
     plain: ShardJob, videos: Path, tmp_path: Path
 ) -> None:
     one = job(tmp_path)
+    # Other tests of this process may have left threads of libraries.
+    threads_before = threading.active_count()
     began = time.monotonic()
     with pytest.raises(SystemicFault, match="the disk is gone"):
         run(one, videos, [Failing() for _ in range(3)])
     assert time.monotonic() - began < 5
     assert [one.manifest(variant) for variant in one.variants] == [None, None]
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads_before
     run(one, videos, [InlineDecoder() for _ in range(3)])
     assert digests(one) == digests(plain)
 

@@ -279,7 +279,7 @@ def _overlap_weights(spans: Intervals, segments: Intervals) -> list[_RowWeights]
 
     `spans` are those of the rows, by ascending start; rows may overlap.
     """
-    # Rows may overlap, so a row's end is no lower bound for the next one's: the running maximum is.
+    # Rows may overlap, so a row may end after the next one: compare with the running maximum.
     latest_ends = np.maximum.accumulate(spans[:, 1])
     firsts = np.searchsorted(latest_ends, segments[:, 0], side="right")
     lasts = np.searchsorted(spans[:, 0], segments[:, 1], side="left")
