@@ -41,6 +41,8 @@ class CheckedParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """The options as typed. Ends the process with exit code 2 if there are faults."""
+        # Plug-ins are imported here, after help was shown.
+        _add_plugin_options(self, self.parse_known_args(args)[0])
         known, others = self.parse_known_args(args, namespace)
         given = vars(known)
         faults = [*self._unknown(others), *_luigi_faults(given), *_task_faults(self.task, given)]
@@ -86,7 +88,6 @@ def install_command_line_checks(settings_faults: FaultsOf) -> None:
             metavar="FILE",
             help=f"settings file; default: {USER_FILE} in the working folder",
         )
-        _add_plugin_options(parser, known)
         exit_with_help(parser, known)
         checked = cast(CheckedParser, parser)
         checked.task = _task_class(known.root_task)
@@ -98,10 +99,11 @@ def install_command_line_checks(settings_faults: FaultsOf) -> None:
 
 
 def _add_plugin_options(parser: argparse.ArgumentParser, known: argparse.Namespace) -> None:
-    """Options `--NAME-key` for each plug-in that this command's settings name as an extractor."""
+    """Options `--NAME-key` for each plug-in that this command names: extractors and dataset."""
     asked = getattr(known, "extract_extractors", None)
-    names = asked or get_config().get("extract", "extractors", "", raw=True)
-    for name in dict.fromkeys(one.strip().partition(".")[0] for one in names.split(",")):
+    extractors = asked or get_config().get("extract", "extractors", "", raw=True)
+    names = [one.strip().partition(".")[0] for one in extractors.split(",")]
+    for name in dict.fromkeys([*names, getattr(known, "catalog", None) or ""]):
         if name in SECTIONS:
             continue
         try:

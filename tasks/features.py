@@ -39,6 +39,7 @@ from tasks.execution.extract_shard import download_rate_limiter, extract_shard, 
 from tasks.execution.retries import outdated_videos, request_outdated, request_retries
 from tasks.execution.shutdown import SHUTDOWN
 from tasks.reporting import run_report
+from tasks.reporting.plan import make_plan
 
 _RUN = uuid.uuid4().hex[:8]
 MAX_SHARDS_EVER = 1_000_000
@@ -261,6 +262,10 @@ class BuildFeatures(luigi.Task):
         default=(), description="try these failure reasons again, like network,not_found; or all"
     )
     run_name = luigi.Parameter(default=_RUN, significant=False, description="names this run")
+    plan = luigi.BoolParameter(
+        default=False, significant=False,
+        description="say videos, hours, requests and gigabytes, and start nothing",
+    )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         luigi.Task.__init__(self, *args, **kwargs)
@@ -282,6 +287,9 @@ class BuildFeatures(luigi.Task):
         settings = load_settings(self.catalog)
         catalog = load_catalog(settings.layout)
         shards = parse_shards(self.shards, catalog.shard_count)
+        if self.plan:
+            print_plan(settings, catalog, shards)
+            return
         yield LookAgain(
             catalog=self.catalog, shards=tuple(map(str, shards)), run_name=self.run_name
         )
@@ -319,6 +327,13 @@ class BuildPHD2Features(BuildFeatures):
                 "([phd2] testing and training in workflows.cfg are empty): "
                 "building the embedded sample."
             )
+
+
+def print_plan(settings: Settings, catalog: Catalog, shards: tuple[int, ...]) -> None:
+    """Print what is left to build; needs the catalog, and starts nothing."""
+    plan = make_plan(settings, catalog, unfinished_videos(settings, shards))
+    for line in plan.lines():
+        progress.print_line(line)
 
 
 def _task_of_dataset(catalog: str) -> type[BuildFeatures]:

@@ -13,7 +13,8 @@ from typing import Any
 import luigi
 
 from models.extractors.registry import EXTRACTORS
-from tasks.config.sections import SECTION_TYPES, extractor_section
+from pipeline.datasets.registry import DATASETS
+from tasks.config.sections import SECTION_TYPES, dataset_section, extractor_section
 
 
 class CommaList(luigi.Parameter[tuple[str, ...]]):
@@ -94,10 +95,12 @@ listed.
 
 
 def plugin_section(name: str) -> type[luigi.Config] | None:
-    """The section of a plug-in's extractor, made when it is first asked for; None if there is none.
+    """The section of a plug-in's extractor or dataset; None if nothing has that name.
 
-    Imports the plug-in.
+    It is made when it is first asked for, which imports the plug-in. Raises PluginError.
     """
     if name not in SECTIONS and name in EXTRACTORS.plugin_names():
         SECTIONS[name] = extractor_luigi_section(name, name)
+    if name not in SECTIONS and name in DATASETS.plugin_names():
+        SECTIONS[name] = luigi_section(name, dataset_section(name, DATASETS[name]))
     return SECTIONS.get(name)

@@ -24,8 +24,9 @@ from luigi.task_register import Register
 
 from models.extractors.base.contract import random_seed
 from models.extractors.registry import EXTRACTORS
+from models.registry import PluginError
 from models.settings_binding import bind, unknown_name
-from pipeline.datasets.registry import DATASETS
+from pipeline.datasets.registry import DATASETS, dataset_spec
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
 from pipeline.extraction.variant import Variant
@@ -33,7 +34,7 @@ from pipeline.media.probe import DecodeLimits
 from pipeline.synthetic.category_videos import write_category_sample
 from pipeline.synthetic.user_videos import LARGE, SMALL, Progress, write_sample
 from pipeline.weights.weights_folder import WeightsFolder
-from storage.base.errors import SettingsError
+from storage.base.errors import LookupFailed, SettingsError
 from storage.base.paths import VARIANT_NAME, Layout, folder_faults
 from storage.catalog.catalog import Catalog
 from tasks.config.cluster_settings import ClusterSettings
@@ -105,9 +106,7 @@ def load_settings(catalog: str) -> Settings:
     """All settings for one catalog. Raises SettingsError with all faults."""
     faults = _Faults()
     faults += _unknown_keys()
-    if catalog not in DATASETS:
-        known = ", ".join(sorted(DATASETS))
-        faults.append(f"no dataset is called {catalog!r}; known are {known}")
+    faults += _dataset_faults(catalog)
     with _overrides_of_catalog(catalog) as written_in:
         sections = {
             name: faults.read(name, section, written_in.get(name, {}))
@@ -119,6 +118,16 @@ def load_settings(catalog: str) -> Settings:
     if faults or loaded is None:
         raise SettingsError(tuple(faults))
     return loaded
+
+
+def _dataset_faults(catalog: str) -> Iterator[str]:
+    """What is wrong with the name of a catalog; loads the dataset of a plug-in."""
+    try:
+        dataset_spec(catalog)
+        DATASETS.check_name(catalog)
+        plugin_section(catalog)
+    except (LookupFailed, PluginError) as error:
+        yield str(error)
 
 
 def settings_faults(catalog: str) -> tuple[str, ...]:
@@ -327,7 +336,8 @@ def _annotation_faults(catalog: str, annotations: Mapping[str, str]) -> Iterator
         wanted = "the published file"
         if file.pattern:
             wanted = "the folder of published files, or a ZIP of it"
-        yield f"[{catalog}] {file.setting} is empty; name {wanted} (from {spec.url})"
+        origin = f" (from {spec.url})" if spec.url else ""
+        yield f"[{catalog}] {file.setting} is empty; name {wanted}{origin}"
     if not annotations and not missing:
         settings = " and ".join(file.setting for file in spec.files.values())
         yield f"[{catalog}] {settings} are all empty; name the published files, or build the sample"

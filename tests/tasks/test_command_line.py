@@ -106,7 +106,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
         ["ReproduceTable", "--catalog", "sample", "--changes", "a=1"],
         ["--changes takes a JSON list such as"],
     ),
-    (["ExtractShard", "--catalog", "nosuch", "--shard", "0"], ["no dataset is called 'nosuch'"]),
+    (["ExtractShard", "--catalog", "nosuch", "--shard", "0"], ["unknown dataset 'nosuch'"]),
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from storage import FeatureStore
 from tests.conftest import REPOSITORY
 from tests.support.plugins import install
+from tests.support.videos import ffmpeg
 
 CODE = '''
 """Mean colour of a frame."""
@@ -50,6 +51,41 @@ SPEC = ExtractorSpec(
     sampling=lambda settings: FramesAtRate(settings.frames_per_second),
     build=lambda settings, weights, device: MeanColour(),
     needs_weights=False,
+)
+'''
+
+
+DATASET = '''
+"""Parts of videos that people marked, in a CSV table of one's own."""
+
+from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
+from pipeline.datasets.registry import DatasetSpec, SourceFile
+from storage.base.records import Annotation, Link, User, Video
+from storage.catalog.catalog import Catalog
+
+
+def read(sources, *, name, shard_count=None):
+    rows = [line.split(",") for line in sources["marks"].decode().split()]
+    videos = sorted({row[0] for row in rows})
+    catalog = Catalog(
+        name=name,
+        videos=[Video(video_id) for video_id in videos],
+        users=[User("me", "train")],
+        links=[Link("me", video_id, "history") for video_id in videos],
+        annotations=[Annotation(row[0], "me", float(row[1]), float(row[2])) for row in rows],
+        shard_count=shard_count or 1,
+        time_unit="seconds",
+    )
+    return ParsedDataset(catalog, {})
+
+
+SPEC = DatasetSpec(
+    description="my marks",
+    citation="none",
+    url="",
+    files={"marks": SourceFile("marks", "marks.csv", description="video, start, end")},
+    read=read,
+    on_youtube=False,
 )
 '''
 
@@ -102,3 +138,24 @@ def test_settings_of_a_plugin_are_checked_like_ours(tmp_path: Path, site: Path) 
     absent = run(tmp_path, tmp_path, "run", "BuildPHD2Features")
     assert absent.returncode == 2
     assert "unknown extractor 'mean_colour'" in absent.stderr
+
+
+def test_a_dataset_of_a_plugin_is_built(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install(
+        site, "my-marks", "1", "video_highlights.datasets", "mine = vh_marks:SPEC",
+        vh_marks=DATASET,
+    )  # fmt: skip
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10:duration=3", videos / "first.mp4")
+    (tmp_path / "marks.csv").write_text("first,0.5,1.5\nsecond,1,2\n")
+    done = run(
+        tmp_path, site, "run", "BuildFeatures", "--catalog", "mine", "--mine-marks", "marks.csv",
+        "--download-source", str(videos), "--extract-extractors", "frames",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 ids = 1 done + 1 unavailable" in done.stdout
+    wrong = run(tmp_path, site, "run", "BuildFeatures", "--catalog", "mine", "--mine-marcks", "x")
+    assert wrong.returncode == 2
+    assert "there is no option --mine-marcks; near are --mine-marks" in wrong.stderr

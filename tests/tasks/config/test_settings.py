@@ -244,7 +244,7 @@ def test_an_unknown_dataset_is_told(tmp_path: Path) -> None:
     done = luigi(tmp_path, "BuildFeatures", "--catalog", "phd3")
     assert done.returncode == 2
     assert (
-        "no dataset is called 'phd3'; known are activitynet, category-sample, cosum, dhf1k, phd2, "
+        "unknown dataset 'phd3'; choose one of activitynet, category-sample, cosum, dhf1k, phd2, "
         in done.stderr
     )
 
