@@ -46,7 +46,8 @@ class Plan:
         unknown = (
             f" ({self.unknown_durations} of unknown duration)" if self.unknown_durations else ""
         )
-        yield f"plan: {self.videos:,} videos in {self.shards} shards, {self.hours:,.1f} hours{unknown}"
+        videos = f"{self.videos:,} videos in {self.shards} shards"
+        yield f"plan: {videos}, {self.hours:,.1f} hours{unknown}"
         if not self.requests:
             yield "  requests: none, the videos are in a folder"
         elif self.requests_per_hour:
