@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, random_seed
 from models.extractors.base.precision import Numerics, numerics_of, precision_conflicts
@@ -24,6 +27,10 @@ SEGMENT = "segment"
 
 It is the segment's number in the video's sorted table, see `storage.catalog.annotated_segments`.
 """
+
+
+SPAN_BYTES = 16
+"""Start and end of a row, float64."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,16 @@ class Variant:
             # Rows depend on the table: features of another table are other features.
             described["segments"] = self._table().description()
         return described
+
+    @property
+    def fixed_row_bytes(self) -> int:
+        """Size of a row's span and of its arrays of fixed shape; ragged arrays are not counted."""
+        sizes = [
+            np.dtype(array.dtype).itemsize * math.prod(array.item_shape)
+            for array in self.arrays.values()
+            if not array.ragged
+        ]
+        return SPAN_BYTES + sum(sizes)
 
     def fingerprint(self) -> str:
         """12 hex digits, a hash of the description."""

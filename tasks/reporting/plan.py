@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from models.extractors.base.sampling import (
     ConsecutiveFrames,
@@ -90,12 +87,7 @@ def make_plan(
 
 def gigabytes_per_hour(variant: Variant) -> float:
     """Size of an hour's rows, spans included; ragged arrays are not counted."""
-    row_bytes = 16 + sum(
-        np.dtype(array.dtype).itemsize * math.prod(array.item_shape)
-        for array in variant.arrays.values()
-        if not array.ragged
-    )
-    return rows_per_second(variant.sampling) * 3600 * row_bytes / 1e9
+    return rows_per_second(variant.sampling) * 3600 * variant.fixed_row_bytes / 1e9
 
 
 def rows_per_second(sampling: Sampling) -> float:
