@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import luigi
@@ -18,6 +23,7 @@ import pipeline.__main__
 import storage.__main__
 import tasks.__main__
 import trainer.__main__
+from models.settings_binding import descriptions
 from storage.base.video_status import REASONS, State
 from tasks.config import settings_reference
 from tests.folders import MAY_IMPORT, PACKAGES, purpose_of
@@ -44,6 +50,7 @@ def pages() -> dict[str, str]:
         "docs/reference/commands.md": command_page,
         "docs/reference/tasks.md": task_page,
         "docs/reference/settings.md": settings_page,
+        "docs/reference/python-api.md": api_page,
         "docs/decisions/index.md": decision_page,
     }
     return {path: write() for path, write in writers.items()}
@@ -199,6 +206,74 @@ def settings_page() -> str:
         "`[c3d.dense]` is a second group of settings of `c3d`.",
         *settings_reference.page(),
     )
+
+
+API = {
+    "Reading a store": [
+        "storage.FeatureStore",
+        "storage.features.store.VariantReader",
+        "storage.features.lazy_arrays.VideoHandle",
+        "storage.features.lazy_arrays.ArrayHandle",
+    ],
+    "Reading a catalog": [
+        "storage.catalog.catalog.read_catalog",
+        "storage.catalog.catalog.Catalog",
+    ],
+    "Training on a store": [
+        "trainer.data.open_data",
+        "trainer.data.HighlightData",
+        "trainer.data.DataSettings",
+        "trainer.data.Loader",
+        "trainer.data.LoaderSettings",
+    ],
+    "Adding to it": [
+        "models.extractors.base.contract.ExtractorSpec",
+        "models.highlight.base.contract.ModelSpec",
+        "pipeline.datasets.registry.DatasetSpec",
+    ],
+}
+"""Heading → what a user may import, in the order of the page."""
+
+
+def api_page() -> str:
+    """What a user may import, with signatures and docstrings."""
+    blocks = []
+    for heading, names in API.items():
+        blocks += [f"## {heading}", *map(_api_entry, names)]
+    return _page(
+        "Python API",
+        "These names stay. Everything else may move between releases.",
+        *blocks,
+    )
+
+
+def _api_entry(name: str) -> str:
+    module, _, last = name.rpartition(".")
+    thing = getattr(import_module(module), last)
+    lines = [f"### `{name}`", "", _summary(thing)]
+    if inspect.isclass(thing):
+        lines.append("")
+        lines += [f"- `{member}`: {text}" for member, text in _members(thing)]
+    return "\n".join(lines)
+
+
+def _members(kind: type[Any]) -> Iterator[tuple[str, str]]:
+    if dataclasses.is_dataclass(kind):
+        yield from descriptions(kind).items()
+    for name, member in vars(kind).items():
+        is_public = not name.startswith("_") or name == "__getitem__"
+        documented = inspect.getdoc(getattr(member, "func", member))
+        is_code = callable(member) or isinstance(member, property | functools.cached_property)
+        if is_public and is_code and documented:
+            yield name, _first_paragraph(documented)
+
+
+def _summary(thing: object) -> str:
+    return _first_paragraph(inspect.getdoc(thing) or "")
+
+
+def _first_paragraph(text: str) -> str:
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def decision_page() -> str:
