@@ -250,6 +250,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trainer.training": {
         "models",
         "models.extractors.tased",
+        "models.highlight",
         "models.highlight.personalized",
         "storage",
         "storage.base",

@@ -10,6 +10,7 @@ ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.highlight.registry import HIGHLIGHT_MODELS
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
 from storage.base.paths import Layout
@@ -256,7 +258,9 @@ def _start_part(
 
 def _metadata(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> dict[str, Any]:
     recipe = run.recipe
+    plugin = HIGHLIGHT_MODELS.plugins.get(recipe.spec.name)
     return {
+        **({} if plugin is None else {"plugin": dataclasses.asdict(plugin)}),
         "recipe_name": recipe.name,
         "recipe": dict(recipe.table),
         "is_small": recipe.is_small,
