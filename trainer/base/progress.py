@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+
+class _Lines:
+    """Writes each state of a bar as a line of its own: a log has no use for carriage returns."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write the text without what redraws a bar."""
+        line = text.strip("\r\n ")
+        if line:
+            self._stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        """Hand everything to the stream."""
+        self._stream.flush()
 
 
 class ProgressBar:
@@ -19,10 +36,15 @@ class ProgressBar:
     def start(self, what: str, total: int) -> None:
         """Start a new bar; an earlier one ends."""
         self.close()
-        # A log file gets a line every half minute, not one for every update.
-        seconds = 0.1 if sys.stderr.isatty() else 30.0
+        is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            desc=what, total=total, unit=self._unit, mininterval=seconds, file=sys.stderr
+            desc=what,
+            total=total,
+            unit=self._unit,
+            # A log file gets a line every half minute, not one for every update.
+            mininterval=0.1 if is_terminal else 30.0,
+            file=sys.stderr if is_terminal else _Lines(sys.stderr),
+            ascii=None if is_terminal else True,
         )
 
     def advance_to(self, done: int, note: str = "") -> None:
