@@ -89,9 +89,12 @@ class Registry(dict[str, Row], Generic[Row]):
         try:
             row = point.load()
         except Exception as error:
+            advice = f"reinstall or repair {owner}"
+            if isinstance(error, ModuleNotFoundError) and "video_highlights." in str(error):
+                advice = "import `models`, `pipeline` and so on without `video_highlights.`"
             raise PluginError(
                 f"{self.noun} {point.name!r} of {owner} cannot be imported "
-                f"({type(error).__name__}: {error}); reinstall or repair {owner}"
+                f"({type(error).__name__}: {error}); {advice}"
             ) from error
         if not isinstance(row, self.kind):
             raise PluginError(

@@ -20,7 +20,6 @@ from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 from luigi.task_register import Register, TaskClassException
 
-from models.registry import PluginError
 from storage.base.errors import SettingsError
 from tasks.config.exit_codes import Exit
 from tasks.config.luigi_sections import SECTIONS, plugin_section
@@ -108,7 +107,7 @@ def _add_plugin_options(parser: argparse.ArgumentParser, known: argparse.Namespa
             continue
         try:
             section = plugin_section(name)
-        except PluginError:
+        except ValueError:  # PluginError is one
             continue  # `load_settings` reports it, beside all other faults
         for key, _ in section.get_params() if section is not None else ():
             option = f"--{name}-{key}".replace("_", "-")

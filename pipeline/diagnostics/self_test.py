@@ -69,16 +69,20 @@ def _run_once(
     try:
         differing = list(faults())
     except golden_outputs.GoldenMissing as error:
-        advice = f"run `python -m pipeline golden {spec.name}` and look at what changed"
+        advice = f"run `python -m pipeline golden {spec.name}`, which writes it, and look at it"
         raise SystemicFault(f"{error}: {advice}") from error
     if differing:
         lines = "\n  ".join(differing)
+        plugin = EXTRACTORS.plugins.get(spec.name)
+        origin = "what requirements.lock names"
+        if plugin is not None:
+            origin = f"{plugin.distribution} {plugin.version} and the libraries it was made with"
         raise SystemicFault(
             f"{spec.name} does not give its known numbers here, so nothing was extracted:\n"
             f"  {lines}\n"
             f"The environment: {environment}. If the code was changed on purpose, raise its "
             f"numerics_version and run `python -m pipeline golden {spec.name}`; otherwise install "
-            "what requirements.lock names."
+            f"{origin}."
         )
     # Written last: a test that is interrupted runs again.
     publish(

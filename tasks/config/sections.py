@@ -154,7 +154,16 @@ def dataset_section(name: str, spec: DatasetSpec) -> type[Any]:
 
 
 def extractor_section(spec: ExtractorSpec) -> type[Any]:
-    """`[c3d]` and so on: the extractor's settings, and `weights` if it needs any."""
+    """`[c3d]` and so on: the extractor's settings, and `weights` if it needs any.
+
+    Raises ValueError for settings that are not a frozen dataclass.
+    """
+    kind = spec.settings_type
+    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"extractor {spec.name}: {kind.__name__} must be a frozen dataclass; "
+            "write @dataclass(frozen=True) above it"
+        )
     if not spec.needs_weights:
         return spec.settings_type
     weights = [("weights", "str", dataclasses.field(default=""))]
@@ -165,7 +174,11 @@ def extractor_section(spec: ExtractorSpec) -> type[Any]:
 
 SECTION_TYPES: dict[str, type[Any]] = {
     **OWN_SECTIONS,
-    **{name: dataset_section(name, spec) for name, spec in DATASETS.items() if spec.url},
+    **{
+        name: dataset_section(name, spec)
+        for name, spec in DATASETS.items()
+        if not spec.is_synthetic
+    },
     **{name: extractor_section(spec) for name, spec in EXTRACTORS.items()},
 }
 """Section → its class. Luigi's own sections (core, worker, retcode, ...) are not listed."""

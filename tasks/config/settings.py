@@ -24,7 +24,6 @@ from luigi.task_register import Register
 
 from models.extractors.base.contract import random_seed
 from models.extractors.registry import EXTRACTORS
-from models.registry import PluginError
 from models.settings_binding import bind, unknown_name
 from pipeline.datasets.registry import DATASETS, dataset_spec
 from pipeline.decoding.video_reader import BACKENDS
@@ -126,7 +125,7 @@ def _dataset_faults(catalog: str) -> Iterator[str]:
         dataset_spec(catalog)
         DATASETS.check_name(catalog)
         plugin_section(catalog)
-    except (LookupFailed, PluginError) as error:
+    except (LookupFailed, ValueError) as error:  # PluginError is a ValueError
         yield str(error)
 
 

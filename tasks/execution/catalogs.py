@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from pipeline.datasets.parsing.parsed_dataset import (
     quote_value,
     write_oddities,
 )
-from pipeline.datasets.registry import SourceFile, dataset_spec
-from storage.base.errors import IntegrityError, LookupFailed
+from pipeline.datasets.registry import DATASETS, SourceFile, dataset_spec
+from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.records import JSON
@@ -41,11 +42,7 @@ def build_catalog(settings: Settings) -> None:
     if layout.catalog in SAMPLES:
         with progress.progress_bar("drawing the sample", "video") as advance:
             SAMPLES[layout.catalog](layout.sources, advance)
-    dataset = dataset_spec(layout.catalog).read(
-        _read_annotations(layout, settings.annotations),
-        name=layout.catalog,
-        shard_count=_shard_count(settings),
-    )
+    dataset = _read_dataset(settings)
     oddities_file = layout.sources / ODDITIES_FILE
     write_catalog(layout, dataset.catalog)
     write_oddities(oddities_file, dataset.oddities)
@@ -54,6 +51,26 @@ def build_catalog(settings: Settings) -> None:
     atomic_write.publish(layout.sources / REQUEST_FILE, request, replace=True)
     for line in _summary_lines(dataset, oddities_file):
         progress.log_line(line)
+
+
+def _read_dataset(settings: Settings) -> ParsedDataset:
+    """The parsed annotations. Raises SettingsError if a plug-in's reader fails."""
+    layout = settings.layout
+    sources = _read_annotations(layout, settings.annotations)
+    read = dataset_spec(layout.catalog).read
+    try:
+        return read(sources, name=layout.catalog, shard_count=_shard_count(settings))
+    except (ValueError, LookupError, TypeError) as error:
+        plugin = DATASETS.plugins.get(layout.catalog)
+        if plugin is None:
+            raise  # a reader of ours: a bug, whose traceback is needed
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise SettingsError(
+            (
+                f"the reader of {layout.catalog}, from {plugin.distribution} {plugin.version}, "
+                f"failed in {place.name}, line {place.lineno}: {type(error).__name__}: {error}",
+            )
+        ) from error
 
 
 def _summary_lines(dataset: ParsedDataset, oddities_file: Path) -> Iterator[str]:
@@ -149,4 +166,12 @@ def _shard_count(settings: Settings) -> int | None:
 
 
 def _request_record(settings: Settings) -> dict[str, JSON]:
-    return {"annotations": dict(settings.annotations), "shards": settings.shard_count}
+    record: dict[str, JSON] = {
+        "annotations": dict(settings.annotations),
+        "shards": settings.shard_count,
+    }
+    plugin = DATASETS.plugins.get(settings.layout.catalog)
+    if plugin is not None:
+        # Another version of the reader may read the same files in another way.
+        record["reader"] = f"{plugin.distribution} {plugin.version} {plugin.code_sha256}"
+    return record

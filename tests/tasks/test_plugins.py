@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,39 +57,7 @@ SPEC = ExtractorSpec(
 '''
 
 
-DATASET = '''
-"""Parts of videos that people marked, in a CSV table of one's own."""
-
-from pipeline.datasets.parsing.parsed_dataset import ParsedDataset
-from pipeline.datasets.registry import DatasetSpec, SourceFile
-from storage.base.records import Annotation, Link, User, Video
-from storage.catalog.catalog import Catalog
-
-
-def read(sources, *, name, shard_count=None):
-    rows = [line.split(",") for line in sources["marks"].decode().split()]
-    videos = sorted({row[0] for row in rows})
-    catalog = Catalog(
-        name=name,
-        videos=[Video(video_id) for video_id in videos],
-        users=[User("me", "train")],
-        links=[Link("me", video_id, "history") for video_id in videos],
-        annotations=[Annotation(row[0], "me", float(row[1]), float(row[2])) for row in rows],
-        shard_count=shard_count or 1,
-        time_unit="seconds",
-    )
-    return ParsedDataset(catalog, {})
-
-
-SPEC = DatasetSpec(
-    description="my marks",
-    citation="none",
-    url="",
-    files={"marks": SourceFile("marks", "marks.csv", description="video, start, end")},
-    read=read,
-    on_youtube=False,
-)
-'''
+DATASET_GUIDE = (REPOSITORY / "docs" / "how-to" / "add-a-dataset.md").read_text()
 
 
 @pytest.fixture
@@ -98,6 +68,12 @@ def site(tmp_path: Path) -> Path:
         vh_colours=CODE,
     )  # fmt: skip
     return site
+
+
+def code_of(guide: str) -> str:
+    """The complete example of a guide."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    return str(code)
 
 
 def run(folder: Path, site: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -140,22 +116,93 @@ def test_settings_of_a_plugin_are_checked_like_ours(tmp_path: Path, site: Path) 
     assert "unknown extractor 'mean_colour'" in absent.stderr
 
 
-def test_a_dataset_of_a_plugin_is_built(tmp_path: Path) -> None:
+def test_the_dataset_of_the_guide_is_built(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    install(
-        site, "my-marks", "1", "video_highlights.datasets", "mine = vh_marks:SPEC",
-        vh_marks=DATASET,
-    )  # fmt: skip
+    points = "mine = vh_marks:SPEC"
+    code = code_of(DATASET_GUIDE)
+    install(site, "my-marks", "1", "video_highlights.datasets", points, vh_marks=code)
     videos = tmp_path / "videos"
     videos.mkdir()
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10:duration=3", videos / "first.mp4")
-    (tmp_path / "marks.csv").write_text("first,0.5,1.5\nsecond,1,2\n")
-    done = run(
-        tmp_path, site, "run", "BuildFeatures", "--catalog", "mine", "--mine-marks", "marks.csv",
+    marks = tmp_path / "marks.csv"
+    marks.write_text("video,user,split,start,end\nfirst,a,train,0.5,1.5\nsecond,a,train,1,2\n")
+    build = (
+        "run", "BuildFeatures", "--catalog", "mine", "--mine-marks", "marks.csv",
         "--download-source", str(videos), "--extract-extractors", "frames",
     )  # fmt: skip
+    done = run(tmp_path, site, *build)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 ids = 1 done + 1 unavailable" in done.stdout
     wrong = run(tmp_path, site, "run", "BuildFeatures", "--catalog", "mine", "--mine-marcks", "x")
     assert wrong.returncode == 2
     assert "there is no option --mine-marcks; near are --mine-marks" in wrong.stderr
+    # Another version of the reader reads the same file anew.
+    (site / "vh_marks.py").write_text(code.replace('"history") for', '"target") for'))
+    again = run(tmp_path, site, *build)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "history" not in (tmp_path / "data" / "mine" / "links.csv").read_text()
+    marks.write_text("video,user,split,start,end\nfirst,a,train,soon,1.5\n")
+    broken = run(tmp_path, site, *build)
+    assert broken.returncode == 2, broken.stdout + broken.stderr
+    message = broken.stdout + broken.stderr
+    assert "the reader of mine, from my-marks 1, failed in" in message
+    assert "could not convert string to float: 'soon'" in message
+
+
+GUIDE = (REPOSITORY / "docs" / "how-to" / "add-an-extractor.md").read_text()
+
+
+def guide_code() -> str:
+    """The complete extractor of the guide."""
+    return code_of(GUIDE)
+
+
+def test_the_extractor_of_the_guide_has_golden_outputs(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    points = "resnet18 = vh_resnet:SPEC"
+    install(site, "my-features", "1", "video_highlights.extractors", points, vh_resnet=guide_code())
+    done = run(tmp_path, site, "golden", "resnet18")
+    assert done.returncode == 0, done.stderr
+    golden = json.loads((site / "resnet18.golden.json").read_text())
+    assert golden["arrays"]["pool"]["shape"] == [512]
+    assert golden["arrays"]["pool"]["norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            '"float32", (512,)',
+            '"float32", (500,)',
+            "a row has the shape (512,), its ArraySpec says",
+        ),
+        (
+            'return {"pool": rows}',
+            'return {"pooled": rows}',
+            "gives the arrays pooled, its spec says",
+        ),
+    ],
+)
+def test_an_extractor_that_breaks_its_spec_gets_no_golden_file(
+    tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    site = tmp_path / "site"
+    points = "resnet18 = vh_resnet:SPEC"
+    code = guide_code().replace(before, after)
+    install(site, "my-features", "1", "video_highlights.extractors", points, vh_resnet=code)
+    done = run(tmp_path, site, "golden", "resnet18")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (site / "resnet18.golden.json").exists()
+
+
+def test_settings_that_are_not_frozen_are_named(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    code = CODE.replace("@dataclass(frozen=True)", "@dataclass")
+    points = "mean_colour = vh_colours:SPEC"
+    install(site, "my-colours", "2", "video_highlights.extractors", points, vh_colours=code)
+    done = run(tmp_path, site, "run", "BuildPHD2Features", "--extract-extractors", "mean_colour")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "MeanColourSettings must be a frozen dataclass" in done.stderr
+    assert "Traceback" not in done.stderr

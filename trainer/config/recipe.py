@@ -379,7 +379,8 @@ def _find_file(name: str) -> Any:
     if name.endswith(".toml"):
         if Path(name).is_file():
             return Path(name)
-    elif name in recipe_names():
+        raise LookupFailed(f"there is no recipe file {name}; correct the path")
+    if name in recipe_names():
         return _recipes_folder() / f"{name}.toml"
     raise LookupFailed(
         f"no recipe {name!r}; there are {', '.join(recipe_names())}, or give a .toml file"

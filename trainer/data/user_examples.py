@@ -157,7 +157,10 @@ def list_examples(
     examples, targets = _expand_examples(candidates, features, settings, expand or _keep)
     if not examples:
         raise SettingsError(
-            (f"{catalog.name} has no example left in the split {split!r}: {targets}",)
+            (
+                f"{catalog.name} has no example left in the split {split!r}: {targets}. "
+                "A target is a link of the role 'target' of a user of that split, to a video with features",
+            )
         )
     return ExampleSet(
         examples,

@@ -159,8 +159,11 @@ def precision_conflicts(extractor: str, arrays: Iterable[str], numerics: Numeric
         if not refused:
             continue
         setting, default = _DEFAULT_OF[choice]
+        reason = f"changes {', '.join(refused)} too much against {default}"
+        if not supported:
+            reason = f"has not been measured for {', '.join(refused)}"
         yield (
-            f"{setting} = {choice} changes {', '.join(refused)} too much against {default}; it "
+            f"{setting} = {choice} {reason}; it "
             f"supports {', '.join(supported) or 'no array of this extractor'}. "
             f"Set {setting} = {default}, or keep other arrays"
         )

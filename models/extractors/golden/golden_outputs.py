@@ -159,9 +159,15 @@ def golden_file(spec: ExtractorSpec) -> Path:
 def write_golden_file(spec: ExtractorSpec) -> Path:
     """Compute an extractor's golden outputs on this CPU and write them; returns the file.
 
-    Raises ValueError if an array is all zeros, since it would prove nothing.
+    Raises ValueError if the extractor gives other arrays or shapes than its spec says, or an array
+    of zeros, which would prove nothing.
     """
-    outputs = compute_golden_outputs(spec, "cpu")
+    rows = _compute_rows(spec, "cpu")
+    faults = list(_contract_faults(spec, rows))
+    if faults:
+        raise ValueError("\n".join(faults))
+    array_specs = spec.arrays(golden_settings(spec))
+    outputs = {name: summarize_row(rows[name][0], array_specs[name]) for name in rows}
     empty = [name for name, output in outputs.items() if not output.norm]
     if empty:
         raise ValueError(f"{spec.name}: {', '.join(empty)} is all zeros, which proves nothing")
@@ -171,6 +177,24 @@ def write_golden_file(spec: ExtractorSpec) -> Path:
     return path
 
 
+def _contract_faults(spec: ExtractorSpec, rows: Rows) -> Iterator[str]:
+    array_specs = spec.arrays(golden_settings(spec))
+    if rows.keys() != array_specs.keys():
+        yield (
+            f"{spec.name}: extract gives the arrays {', '.join(sorted(rows))}, "
+            f"its spec says {', '.join(sorted(array_specs))}"
+        )
+        return
+    for name, array_spec in array_specs.items():
+        shape = rows[name][0].shape
+        item_shape = shape[1:] if array_spec.ragged else shape
+        if tuple(item_shape) != tuple(array_spec.item_shape):
+            yield (
+                f"{spec.name}.{name}: a row has the shape {tuple(item_shape)}, "
+                f"its ArraySpec says {tuple(array_spec.item_shape)}"
+            )
+
+
 def known_outputs(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
     """The committed golden outputs of an extractor.
 
@@ -178,7 +202,7 @@ def known_outputs(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
     """
     path = golden_file(spec)
     if not path.is_file():
-        raise GoldenMissing(f"{spec.name} has no golden file {path.name}")
+        raise GoldenMissing(f"{spec.name} is new here: it has no golden file {path.name}")
     entry = json.loads(path.read_text())
     # Through JSON, so that tuples compare equal to lists.
     present = json.loads(json.dumps(golden_entry(spec, {})))

@@ -58,12 +58,12 @@ def test_single_pixels_of_a_saliency_map_are_refused() -> None:
         (
             "keypoint_rcnn",
             {"precision": "bf16"},
-            "changes boxes, joints, joint_features too much.*supports no array",
+            "has not been measured for boxes, joints, joint_features.*supports no array",
         ),
         (
             "keypoint_rcnn",
             {"resize": "fast"},
-            "resize = fast changes boxes, .* Set resize = parity",
+            "resize = fast has not been measured for boxes, .* Set resize = parity",
         ),
     ],
 )
