@@ -370,7 +370,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.plots",
     },
     "tasks": {
-        "models",
         "models.extractors.base",
         "pipeline.compute",
         "pipeline.datasets",
