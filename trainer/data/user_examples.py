@@ -159,7 +159,8 @@ def list_examples(
         raise SettingsError(
             (
                 f"{catalog.name} has no example left in the split {split!r}: {targets}. "
-                "A target is a link of the role 'target' of a user of that split, to a video with features",
+                "A target is a link of the role 'target' of a user of that split, to a "
+                "video with features",
             )
         )
     return ExampleSet(
