@@ -61,7 +61,10 @@ def missing_library(error: ModuleNotFoundError) -> str:
     extra = EXTRAS.get(library)
     if extra is None:
         return ""
-    return f"{library} is not installed: pip install 'video-highlights[{extra}]'"
+    return (
+        f"{library} is not installed: run pip install '.[{extra}]' in your checkout of "
+        "video-highlights"
+    )
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:

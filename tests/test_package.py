@@ -122,7 +122,9 @@ def test_a_missing_library_is_named_with_the_extra_that_has_it(
     )
     done = installed.run("python", "-c", code, "bench", "clip.mp4")
     assert done.returncode == 2, done.stderr
-    assert done.stderr == "av is not installed: pip install 'video-highlights[features]'\n"
+    assert done.stderr == (
+        "av is not installed: run pip install '.[features]' in your checkout of video-highlights\n"
+    )
 
 
 def test_reading_a_store_needs_the_core_only(installed: Installed) -> None:
@@ -149,6 +151,4 @@ def test_every_extra_installs_the_libraries_that_messages_name() -> None:
 
 def test_a_missing_module_of_ours_stays_a_bug() -> None:
     assert missing_library(ModuleNotFoundError("no", name="pipeline.gone")) == ""
-    assert "video-highlights[train]" in missing_library(
-        ModuleNotFoundError("no", name="sklearn.svm")
-    )
+    assert "'.[train]'" in missing_library(ModuleNotFoundError("no", name="sklearn.svm"))

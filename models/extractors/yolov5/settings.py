@@ -123,6 +123,6 @@ class YOLOv5Settings(Numerics):
         if find_spec("ultralytics") is None:
             raise ValueError(
                 "backend = ultralytics, but that package is not installed. Run "
-                "pip install 'video-highlights[ultralytics]', or set backend = torch, which gives "
-                "the same numbers"
+                "pip install '.[ultralytics]' in your checkout of video-highlights, or set "
+                "backend = torch, which gives the same numbers"
             )

@@ -358,5 +358,5 @@ def test_the_row_of_the_table() -> None:
 
 def test_a_missing_ultralytics_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.extractors.yolov5.settings.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"pip install 'video-highlights\[ultralytics\]'"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[ultralytics\]'"):
         YOLOv5Settings(release="u", backend="ultralytics")
