@@ -114,5 +114,5 @@ def _draw(layout: Layout, total: Seconds) -> Path:
     background = {
         name: seconds for name, seconds in total.items() if _step_of(name) in BACKGROUND_STEPS
     }
-    bars = {"threads that\nlead a video": video_threads, "beside them": background}
+    bars = {"video\nthreads": video_threads, "background\nthreads": background}
     return draw_times(bars, layout.report / FILE)
