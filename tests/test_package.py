@@ -136,6 +136,11 @@ def test_reading_a_store_needs_the_core_only(installed: Installed) -> None:
     assert installed.run("python", "-c", code).stdout.strip() == "[]"
 
 
+def test_a_folder_of_videos_needs_no_ytdlp(installed: Installed) -> None:
+    code = "import sys, pipeline.download.fetch; print('yt_dlp' in sys.modules)"
+    assert installed.run("python", "-c", code).stdout.strip() == "False"
+
+
 def test_every_extra_installs_the_libraries_that_messages_name() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     distributions = {

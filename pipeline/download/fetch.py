@@ -10,13 +10,13 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.download.access.rate_limiter import RateLimiter
 from pipeline.download.access.source import FOLDER, YOUTUBE, SourceSettings
 from pipeline.download.folder.from_folder import fetch_from_folder
 from pipeline.download.folder.video_folder import file_names, video_folder
 from pipeline.download.text_answer import record_text_answer
-from pipeline.download.ytdlp import Downloaded, download
 from pipeline.media.media_file import (
     Media,
     MediaRecord,
@@ -32,6 +32,9 @@ from storage.base.video_status import DONE, State, VideoStatus, failure_status
 from storage.files.atomic_write import publish_file, temporary_beside
 from storage.files.file_lock import check_held
 from storage.files.os_errors import disk_fault
+
+if TYPE_CHECKING:
+    from pipeline.download.ytdlp import Downloaded
 
 __all__ = ["YOUTUBE", "Media", "SourceSettings", "fetch", "verify_media"]
 
@@ -192,6 +195,9 @@ class _SiteFetch:
         return self._download_as(last)
 
     def _download_as(self, asked_id: str) -> Downloaded:
+        # Here, so that a folder of videos needs no yt-dlp.
+        from pipeline.download.ytdlp import download
+
         self._partial.mkdir(parents=True, exist_ok=True)
         try:
             downloaded = download(asked_id, self._partial, self._source, self._rate_limiter)
