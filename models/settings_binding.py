@@ -257,3 +257,9 @@ def json_schema(kind: type[Any]) -> dict[str, Any]:
         schema.get("properties", {}).get(name, {})["description"] = text
     schema["additionalProperties"] = False
     return schema
+
+
+def json_schema_of_type(hint: Any) -> dict[str, Any]:
+    """The JSON Schema of a value of that type."""
+    schema: dict[str, Any] = _adapter(hint).json_schema()
+    return schema

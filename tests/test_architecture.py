@@ -45,6 +45,8 @@ SHARED_BY = {
     "sklearn": {"trainer"},
     "tensorboard": {"trainer"},
     "pymatreader": {"pipeline"},
+    "tenacity": {"pipeline"},
+    "jinja2": {"trainer"},
     "dask": {"tasks"},
     "distributed": {"tasks"},
     "dask_jobqueue": {"tasks"},

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "write synthetic features of users with known preferences, or of categories",
     ),
     "plant": ("trainer.cli.synthesize", "the same as synthesize"),
+    "recipes": ("trainer.cli.recipes", "list the recipes, or print a JSON Schema for editors"),
     "baselines": ("trainer.cli.baselines", "metrics of rankers that learn nothing, on a catalog"),
 }
 """Name → (module, one line of help)."""

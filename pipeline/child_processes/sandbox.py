@@ -39,6 +39,11 @@ class SandboxLayers:
     dies_with_parent: bool
     """The kernel kills it, even if it hangs. Otherwise it ends when it next reads its pipe."""
 
+    @property
+    def are_enough_for_old_code(self) -> bool:
+        """Whether code with known holes could neither write a file nor gain rights."""
+        return self.no_new_files and self.no_new_privileges and self.bounded_memory
+
     def __str__(self) -> str:
         """`6 of 7 layers: no_network, ...; without dies_with_parent`."""
         active: list[str] = []

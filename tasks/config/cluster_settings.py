@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +34,11 @@ class ClusterSettings:
     """A video that was in progress when one more worker than this died is quarantined (crash), and
     its shard continues.
     """
+    dashboard: bool = False
+    """With kind = local or slurm, serve Dask's dashboard on 127.0.0.1 and print its address. Every
+    user of this machine can open it; it shows shards and logs, and takes no orders. Needs the
+    extra [dashboard].
+    """
     address: str = ""
     """For kind = address: tls://host:port, or tcp://127.0.0.1:port on this machine."""
     tls_ca_file: str = ""
@@ -52,6 +58,11 @@ class ClusterSettings:
             yield f"cores_per_worker must be 1 or more; got {self.cores_per_worker}"
         if self.allowed_failures < 1:
             yield f"allowed_failures must be 1 or more; got {self.allowed_failures}"
+        if self.dashboard and find_spec("bokeh") is None:
+            yield (
+                "dashboard = true needs bokeh, which is not installed: pip install "
+                "'video-highlights[dashboard]'"
+            )
         if self.kind == ADDRESS:
             yield from self._address_faults()
             yield from self._certificate_faults()

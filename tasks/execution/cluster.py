@@ -18,8 +18,9 @@ from typing import Any
 
 from pipeline.compute.devices import visible_gpus
 from storage.base.errors import SettingsError, SystemicFault
-from tasks.config.cluster_settings import LOCAL, LOOPBACK, SLURM, ClusterSettings
+from tasks.config.cluster_settings import ADDRESS, LOCAL, LOOPBACK, SLURM, ClusterSettings
 from tasks.config.slurm_settings import PLAIN_PATH, SlurmSettings
+from tasks.execution.progress import print_line
 
 CONNECT_SECONDS = 20.0
 """How long a scheduler may take to answer."""
@@ -27,7 +28,8 @@ DASK: Mapping[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.dashboard.status.task-stream-length": 1,
-    # No pages are served: the ports stay, but there is nothing behind them.
+    # No pages are served unless `[cluster] dashboard` says so: the ports stay, but there is nothing
+    # behind them.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     # After this time Dask gives up a lost worker, and another one is asked for. A nanny needs
@@ -35,6 +37,17 @@ DASK: Mapping[str, Any] = {
     "distributed.deploy.lost-worker-timeout": "90s",
 }
 """Dask settings that a user's own Dask configuration must not change."""
+DASHBOARD: Mapping[str, Any] = {
+    "distributed.scheduler.dashboard.status.task-stream-length": 1000,
+    # Only pages that read. Dask's own default is the same with a proxy to the workers' pages.
+    "distributed.scheduler.http.routes": [
+        "distributed.http.scheduler.info",
+        "distributed.http.scheduler.json",
+        "distributed.http.health",
+        "distributed.http.statics",
+    ],
+}
+"""Dask settings besides, where a dashboard is served."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -75,10 +88,11 @@ def connect(
     if cluster.kind == LOCAL:
         workers = _local(cluster, device, shards)
     elif cluster.kind == SLURM:
-        workers = _slurm(slurm, device, folder, shards)
+        workers = _slurm(slurm, device, folder, shards, has_dashboard=cluster.dashboard)
     else:
         workers = _at_address(cluster, device)
-    changed = {**DASK, "distributed.scheduler.allowed-failures": cluster.allowed_failures}
+    changed = {**DASK, **(DASHBOARD if cluster.dashboard else {})}
+    changed |= {"distributed.scheduler.allowed-failures": cluster.allowed_failures}
     with dask.config.set(changed), workers as endpoint:
         try:
             client = Client(endpoint.address, set_as_default=False, **endpoint.client_options)
@@ -89,6 +103,8 @@ def connect(
                 "authority; then run the same command again."
             ) from error
         with client:
+            if cluster.dashboard and cluster.kind != ADDRESS:
+                print_line(f"Dask's dashboard: {client.dashboard_link}")
             yield DaskCluster(client, endpoint.device, endpoint.replace_lost)
 
 
@@ -117,7 +133,10 @@ def _local(cluster: ClusterSettings, device: str, shards: int) -> Iterator[_Endp
             number: _local_worker(common, threads, gpus[number % len(gpus)] if gpus else None)
             for number in range(count)
         },
-        scheduler={"cls": Scheduler, "options": {**common, "port": 0, "dashboard": False}},
+        scheduler={
+            "cls": Scheduler,
+            "options": {**common, "port": 0, "dashboard": cluster.dashboard},
+        },
         security=common["security"],
         silence_logs=logging.CRITICAL,
         name="video-highlights",
@@ -149,7 +168,9 @@ def _local_worker(common: Mapping[str, Any], threads: int, gpu: str | None) -> d
 
 
 @contextlib.contextmanager
-def _slurm(slurm: SlurmSettings, device: str, folder: Path, shards: int) -> Iterator[_Endpoint]:
+def _slurm(
+    slurm: SlurmSettings, device: str, folder: Path, shards: int, *, has_dashboard: bool
+) -> Iterator[_Endpoint]:
     """One Slurm job for each worker; the scheduler runs in this process."""
     from dask_jobqueue.slurm import SLURMCluster
     from distributed.security import Security
@@ -191,7 +212,7 @@ def _slurm(slurm: SlurmSettings, device: str, folder: Path, shards: int) -> Iter
         local_directory=slurm.scratch or str(folder.absolute() / "dask"),
         security=Security.temporary(),
         protocol="tls://",
-        scheduler_options={"dashboard_address": f"{LOOPBACK}:0", "dashboard": False},
+        scheduler_options={"dashboard_address": f"{LOOPBACK}:0", "dashboard": has_dashboard},
         silence_logs=logging.CRITICAL,
     ) as workers:
         workers.scale(jobs=jobs)

@@ -1,6 +1,7 @@
 """A report as one static HTML file: the network, its metrics, and pictures of its predictions.
 
-The file holds its pictures and style, so it can be shown on its own.
+The file holds its pictures and style, so it can be shown on its own. The page is in
+`report.html.jinja`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-
-_STYLE = (
-    "body{font:15px/1.45 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"
-    "img{width:100%;height:auto}table{border-collapse:collapse}"
-    "td,th{padding:.15em .8em .15em 0;text-align:left}"
-    "h2{font-size:1.05em;margin:2em 0 .3em}.note{color:#d1495b}"
-)
 
 
 @dataclass(frozen=True)
@@ -25,6 +18,11 @@ class ReportSection:
     title: str
     caption: str
     png: bytes
+
+    @property
+    def png_base64(self) -> str:
+        """The picture as a data URL holds it."""
+        return base64.b64encode(self.png).decode()
 
 
 def render_page(
@@ -39,30 +37,17 @@ def render_page(
     `table` has names and values. `notes` are reasons why the numbers are not a result, `gaps` are
     what the paper leaves open.
     """
-    rows = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in table
+    # Imported here: jinja2 comes with torch, and the other pictures do not need it.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("trainer.plots", "."),
+        autoescape=True,  # titles and ids come from outside
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    warnings = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-    pictures = "".join(_section(section) for section in shown)
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    html = (
-        f'<!doctype html><html lang="en">{head}'
-        f"<h1>{escape(title)}</h1>{warnings}<table>{rows}</table>{pictures}{_gap_list(gaps)}"
-        "</html>\n"
-    )
+    page = environment.get_template("report.html.jinja")
+    html = page.render(title=title, table=table, notes=notes, gaps=gaps, sections=shown)
     return html.encode()
-
-
-def _gap_list(gaps: Sequence[str]) -> str:
-    if not gaps:
-        return ""
-    items = "".join(f"<li>{escape(gap)}</li>" for gap in gaps)
-    return f"<h2>What the paper leaves open, and what is done here</h2><ul>{items}</ul>"
-
-
-def _section(section: ReportSection) -> str:
-    picture = base64.b64encode(section.png).decode()
-    return (
-        f"<h2>{escape(section.title)}</h2><p>{escape(section.caption)}</p>"
-        f'<img alt="{escape(section.title)}" src="data:image/png;base64,{picture}">'
-    )

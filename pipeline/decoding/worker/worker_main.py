@@ -105,10 +105,27 @@ class Ring:
         self._used_bytes = max(self._used_bytes, slots * slot_bytes)
 
 
+UNMAINTAINED = {"decord": "FFmpeg 4.1 of 2018"}
+"""Backends whose wheel brings a decoder that gets no security fixes any more."""
+
+
+def check_backend(backend: str, layers: sandbox.SandboxLayers) -> None:
+    """Raise SystemicFault for a backend with known holes outside a sandbox that contains them."""
+    if backend in UNMAINTAINED and not layers.are_enough_for_old_code:
+        raise SystemicFault(
+            f"backend = {backend} brings {UNMAINTAINED[backend]}, which gets no security fixes. It "
+            f"needs a sandbox without new files, new privileges and unlimited memory; this machine "
+            f"gives {layers}. Choose backend = pyav"
+        )
+
+
 class Server:
     """Decodes on request until the parent closes the pipe."""
 
-    def __init__(self, requests_fd: int, answers_fd: int, ring_fd: int) -> None:
+    def __init__(
+        self, requests_fd: int, answers_fd: int, ring_fd: int, layers: sandbox.SandboxLayers
+    ) -> None:
+        self._layers = layers
         self._inbox = messages.Inbox(requests_fd)
         self._answers_fd = answers_fd
         self._ring = Ring(ring_fd, self._wait_free)
@@ -121,9 +138,9 @@ class Server:
         self._first_unsent_at = 0.0
         self._began_cpu_seconds = 0.0
 
-    def run(self, layers: sandbox.SandboxLayers) -> None:
+    def run(self) -> None:
         """Answer every request. `free` requests between videos belong to a video that is over."""
-        self._send("ready", layers=layers)
+        self._send("ready", layers=self._layers)
         while True:
             request = self._inbox.receive()
             if request is None:
@@ -142,6 +159,7 @@ class Server:
             request["backend"], limits, heartbeat=self._heartbeat, on_probe=self._send_length
         )
         try:
+            check_backend(request["backend"], self._layers)
             for event in decoder.decode(request["video_id"], Path(request["path"]), samplings):
                 self._send_event(event)
         except VideoError as error:
@@ -249,7 +267,7 @@ def main() -> None:
     # On import, torch asks for a folder that it can write to, and would search for it in vain.
     tempfile.tempdir = "/"
     try:
-        Server(sys.stdin.fileno(), answers_fd, ring_fd).run(layers)
+        Server(sys.stdin.fileno(), answers_fd, ring_fd, layers).run()
     # Not a crash: the parent reports a video that needs too much memory.
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)

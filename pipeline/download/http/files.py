@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.download.http.body import Body
 from pipeline.download.http.bounded_http import bounded_opener
@@ -29,6 +30,7 @@ from pipeline.download.http.transfer import (
 from storage.base.errors import SystemicFault
 from storage.files.os_errors import disk_fault
 
+T = TypeVar("T")
 TIMEOUT_SECONDS = 60.0
 """How long the other side may send nothing. Everything before a body may take four times as long.
 """
@@ -36,6 +38,12 @@ MIN_BYTES_PER_SECOND = 1000.0
 """A body that stays below this for `TIMEOUT_SECONDS` is given up."""
 MAX_SECONDS = 12 * 3600.0
 """No body takes longer."""
+ATTEMPTS = 3
+"""How often a request is made whose failure may be over a moment later."""
+PAUSE_SECONDS = 1.0
+"""The pause after the first failure; each further one is four times as long."""
+TRANSIENT_STATES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Responses after which the same request may succeed."""
 
 
 @dataclass
@@ -70,15 +78,49 @@ def send_request(
 
 
 def fetch_bytes(url: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
-    """The bytes of a small file. Raises TooLarge, and what `send_request` and `Body` raise."""
-    reply = send_request(url, {}, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
-    try:
-        if reply.status != http.client.OK:
-            raise http.client.HTTPException(f"it answers {reply.status} and sends no whole file")
-        reply.fp.pace = TransferPace(timeout_seconds, MIN_BYTES_PER_SECOND, MAX_SECONDS)
-        return reply.fp.read()
-    finally:
-        reply.close()
+    """The bytes of a small file; a failure that may be over soon is tried again.
+
+    Raises TooLarge, and what `send_request` and `Body` raise.
+    """
+
+    def fetch() -> bytes:
+        try:
+            reply = send_request(url, {}, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+        except urllib.error.HTTPError as error:
+            error.close()  # its body is not needed; it may be endless
+            raise
+        try:
+            if reply.status != http.client.OK:
+                raise http.client.HTTPException(
+                    f"it answers {reply.status} and sends no whole file"
+                )
+            reply.fp.pace = TransferPace(timeout_seconds, MIN_BYTES_PER_SECOND, MAX_SECONDS)
+            return reply.fp.read()
+        finally:
+            reply.close()
+
+    return _with_retries(fetch)
+
+
+def _with_retries(request: Callable[[], T]) -> T:
+    """What `request` returns; its last error after `ATTEMPTS` failures that may be over soon."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+    attempts = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(multiplier=PAUSE_SECONDS, exp_base=4),
+        retry=retry_if_exception(_may_be_over_soon),
+        reraise=True,
+    )
+    return attempts(request)
+
+
+def _may_be_over_soon(error: BaseException) -> bool:
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in TRANSIENT_STATES
+    # A wrong name, route or certificate stays as it is, and a time limit has waited long enough.
+    broke_off = isinstance(error, ConnectionError | http.client.HTTPException)
+    return broke_off and not isinstance(error, http.client.InvalidURL)
 
 
 def fetch_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import mmap
 import os
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import ConsecutiveFrames
+from pipeline.child_processes.sandbox import SandboxLayers
 from pipeline.decoding.worker import messages
-from pipeline.decoding.worker.worker_main import MAX_SLOTS, Ring
+from pipeline.decoding.worker.worker_main import MAX_SLOTS, Ring, check_backend
 from pipeline.decoding.worker.worker_process import MIN_SLOTS, RING_BYTES, anonymous_memory
 from pipeline.media.probe import DecodeLimits
+from storage.base.errors import SystemicFault
 from tests.conftest import REPOSITORY
 from tests.support.videos import coded_video
 
@@ -185,3 +188,13 @@ def test_messages_survive_being_cut_anywhere() -> None:
     os.close(writing)
     assert inbox.receive() is None
     os.close(reading)
+
+
+@pytest.mark.parametrize("missing", ["no_new_files", "bounded_memory", "no_new_privileges"])
+def test_a_decoder_with_known_holes_is_refused_outside_its_sandbox(missing: str) -> None:
+    complete = dict.fromkeys((field.name for field in dataclasses.fields(SandboxLayers)), True)
+    check_backend("decord", SandboxLayers(**complete))
+    incomplete = SandboxLayers(**{**complete, missing: False})
+    check_backend("pyav", incomplete)
+    with pytest.raises(SystemicFault, match=f"without {missing}. Choose backend = pyav"):
+        check_backend("decord", incomplete)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,10 @@ ANNOTATIONS = [
 
 
 @pytest.mark.parametrize("name", ANNOTATIONS)
-def test_annotations_are_whole_or_a_fault(mirror: Mirror, name: str) -> None:
+def test_annotations_are_whole_or_a_fault(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(http, "PAUSE_SECONDS", 0.01)
     mirror.answers["abc"] = FAULTS[name].fresh()
     content = read(mirror.template.format(id="abc"), silence_seconds(name))
     assert content in (*WHOLE, gzip.compress(MP4, mtime=0), b"")
@@ -247,3 +251,33 @@ def test_an_answer_that_ends_at_any_byte_of_its_headers_is_no_answer(
                     on_progress=lambda at, total: None,
                 )
     assert {path for path, _ in mirror.requests} == {"/abc"}
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        pytest.param([web.status(503)], id="unavailable"),
+        pytest.param([web.status(429), web.status(500)], id="twice"),
+        pytest.param([raw(b"")], id="closed"),
+        pytest.param([raw(OK + b"Content-Length: 9\r\n\r\nwho")], id="cut"),
+    ],
+)
+def test_a_small_file_is_asked_for_again(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, failures: list[web.Answer]
+) -> None:
+    monkeypatch.setattr(http, "PAUSE_SECONDS", 0.01)
+    mirror.answers["abc"] = web.in_turn(*failures, web.body(b"whole"))
+    url = mirror.template.format(id="abc")
+    assert http.fetch_bytes(url, max_bytes=100, timeout_seconds=10) == b"whole"
+    assert len(mirror.requests) == len(failures) + 1
+
+
+@pytest.mark.parametrize(("code", "requests"), [(404, 1), (403, 1), (503, 3)])
+def test_a_small_file_that_stays_away_is_given_up(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, code: int, requests: int
+) -> None:
+    monkeypatch.setattr(http, "PAUSE_SECONDS", 0.01)
+    mirror.answers["abc"] = web.status(code)
+    with pytest.raises(urllib.error.HTTPError):
+        http.fetch_bytes(mirror.template.format(id="abc"), max_bytes=100, timeout_seconds=10)
+    assert len(mirror.requests) == requests

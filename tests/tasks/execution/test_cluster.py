@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import ssl
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +24,10 @@ from pathlib import Path
 import pytest
 from distributed.security import Security
 
+from tasks.config import cluster_settings
+from tasks.config.cluster_settings import ClusterSettings
+from tasks.config.slurm_settings import SlurmSettings
+from tasks.execution.cluster import connect
 from tests.conftest import REPOSITORY
 from tests.support import process_watch as watching
 from tests.support.sample_builds import (
@@ -281,3 +288,32 @@ def test_a_scheduler_of_somebody_elses_may_die_and_the_same_command_goes_on(
     assert went_on.digest == inline.digest
     assert went_on.faults() == []
     assert went_on.left_behind() == []
+
+
+def get(address: str) -> int:
+    """The state of a response to a plain request."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as response:  # noqa: S310  # loopback
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_a_dashboard_is_served_on_loopback_where_a_setting_asks_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bokeh", reason="bokeh, of the extra [dashboard], is not installed")
+    cluster = ClusterSettings(kind="local", workers=1, cores_per_worker=1, dashboard=True)
+    with connect(cluster, SlurmSettings(), device="cpu", folder=tmp_path, shards=1):
+        (address,) = re.findall(r"http://127\.0\.0\.1:[0-9]+/status", capsys.readouterr().out)
+        assert get(address) == 200
+        # Dask's proxy would lead to any port of this machine.
+        assert get(address.replace("/status", "/proxy/22/127.0.0.1/status")) == 404
+        assert {host for host, _ in watching.listening(os.getpid())} == {"127.0.0.1"}
+
+
+def test_a_dashboard_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_settings, "find_spec", lambda name: None)
+    (fault,) = ClusterSettings(kind="local", dashboard=True).faults()
+    assert "video-highlights[dashboard]" in fault
