@@ -123,6 +123,37 @@ class Group:
                 raise ValueError(f"a group is named in 1 to 64 of A-Z a-z 0-9 _ -, got {word!r}")
 
 
+METADATA_KEY = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
+"""What a property of a video may be called: text in one line."""
+METADATA_VALUE = re.compile(r"[^\x00\ud800-\udfff]{0,10000}", re.DOTALL)
+"""What is said of a video: any text that UTF-8 can carry, line breaks included."""
+PLACE, TITLE = "place", "title"
+"""Keys with a meaning: the path or address a video comes from, and what people call it."""
+
+
+@dataclass(frozen=True, order=True)
+class Metadata:
+    """One property of a video, as its list states it: `title`, `place`, or any other column.
+
+    It is text from outside: never a path, an option or markup until somebody has checked it.
+    """
+
+    video_id: str
+    key: str
+    value: str
+
+    def __post_init__(self) -> None:
+        if not METADATA_KEY.fullmatch(self.key):
+            raise ValueError(
+                f"metadata is named in 1 to 128 characters of one line, got {self.key!r}"
+            )
+        if not METADATA_VALUE.fullmatch(self.value):
+            raise ValueError(
+                "a value of metadata has at most 10,000 characters and no NUL, "
+                f"got {self.value[:100]!r}"
+            )
+
+
 @dataclass(frozen=True)
 class Ragged:
     """An array whose rows have different numbers of items, such as detections of a frame."""

@@ -1,6 +1,6 @@
-"""The catalog of a dataset: videos, users, links, annotations, groups and shards.
+"""The catalog of a dataset: videos, users, links, annotations, groups, metadata and shards.
 
-It is kept as five CSV tables and, written after them, `catalog.json` with their sha256. The same
+It is kept as CSV tables and, written after them, `catalog.json` with their sha256. The same
 catalog gives the same bytes, in any order of its rows. A catalog checks itself when it is
 made from rows; one read from disk was checked before it was written, so only its sha256 are
 compared.
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.paths import Layout
-from storage.base.records import JSON, Annotation, Group, Link, User, Video
+from storage.base.records import JSON, Annotation, Group, Link, Metadata, User, Video
 from storage.catalog.annotated_segments import SegmentTable, segment_table
 from storage.catalog.csv_tables import (
     CsvTable,
@@ -34,11 +34,13 @@ from storage.files.checksummed_json import read_sealed, seal
 
 FORMAT = "video-highlights catalog"
 FORMAT_VERSION = 3
-READABLE_VERSIONS = (1, 2, 3)
+METADATA_VERSION = 4
+"""The version of a catalog with metadata. Others stay readable by earlier releases."""
+READABLE_VERSIONS = (1, 2, 3, 4)
 _VIDEO_COLUMNS = {1: 2, 2: 4}
 """Number of columns of the videos by version: frame counts came with 2, alternative ids with 3."""
-_LAST_WITHOUT_GROUPS = 2
-"""The last version without a table of groups."""
+_FIRST_WITH = {"groups": 3, "metadata": METADATA_VERSION}
+"""Table → the first version that has it."""
 CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A catalog's name becomes a folder's name."""
 PERSON_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
@@ -81,6 +83,8 @@ class Catalog:
     """Digests and row counts of the sources, the reader and its version, anomalies."""
     groups: Sequence[Group] = ()
     """Which videos form a domain, or a split, where splits are of videos and not of users."""
+    metadata: Sequence[Metadata] = ()
+    """Titles, places and other columns of a user's own list of videos."""
 
     def __post_init__(self) -> None:
         if not CATALOG_NAME.fullmatch(self.name):
@@ -139,6 +143,14 @@ class Catalog:
         return groups[name]
 
     @cached_property
+    def metadata_by_video(self) -> Mapping[str, Mapping[str, str]]:
+        """Video id → its metadata, for the videos that have any."""
+        videos: dict[str, dict[str, str]] = {}
+        for row in self.metadata:
+            videos.setdefault(row.video_id, {})[row.key] = row.value
+        return videos
+
+    @cached_property
     def alternative_ids(self) -> Mapping[str, tuple[str, ...]]:
         """Video id → its alternative ids, for the videos that have any."""
         return {
@@ -158,6 +170,7 @@ _ROW_TYPES: dict[str, type[Any]] = {
     "links": Link,
     "annotations": Annotation,
     "groups": Group,
+    "metadata": Metadata,
 }
 """In the order in which the tables are written."""
 _COLUMNS: dict[str, tuple[str, ...]] = {
@@ -177,6 +190,7 @@ def _check_names(catalog: Catalog) -> None:
     _check_unique("user", text_column(catalog.users, "user_id"))
     _check_unique("link", catalog.links)
     _check_unique("group of a video", catalog.groups)
+    _check_unique("metadata", ((row.video_id, row.key) for row in catalog.metadata))
     users = set(text_column(catalog.users, "user_id"))
     annotators = set(text_column(catalog.annotations, "annotator"))
     for person in sorted(users | annotators):
@@ -193,6 +207,7 @@ def _check_references(catalog: Catalog) -> None:
     _check_known("link", "video", text_column(catalog.links, "video_id"), videos)
     _check_known("annotation", "video", text_column(catalog.annotations, "video_id"), videos)
     _check_known("group", "video", text_column(catalog.groups, "video_id"), videos)
+    _check_known("metadata row", "video", text_column(catalog.metadata, "video_id"), videos)
 
 
 def _check_unique(noun: str, items: Iterable[T]) -> None:
@@ -229,7 +244,7 @@ def _check_times(catalog: Catalog) -> None:
 
 
 def write_catalog(layout: Layout, catalog: Catalog) -> None:
-    """Publish the five tables, then `catalog.json`.
+    """Publish the tables, then `catalog.json`.
 
     Raises:
         SettingsError: a catalog with another shard count is there already; nothing is written.
@@ -241,7 +256,10 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
         )
     _check_same_shard_count(layout, catalog)
     tables: dict[str, JSON] = {}
+    version = METADATA_VERSION if catalog.metadata else FORMAT_VERSION
     for table, columns in _COLUMNS.items():
+        if table == "metadata" and version < METADATA_VERSION:
+            continue
         content = encode_csv(columns, getattr(catalog, table))
         # A kill in between leaves tables that the old header does not fit. Reading them is an
         # IntegrityError until the catalog is built again.
@@ -252,7 +270,7 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
         }
     header: dict[str, JSON] = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "name": catalog.name,
         "origin": dict(catalog.origin),
         "shard_count": catalog.shard_count,
@@ -300,6 +318,7 @@ def read_catalog(folder: Path) -> Catalog:
             time_unit=_field(header, "time_unit", str, path),
             origin=_field(header, "origin", dict, path),
             groups=_table(layout, header, "groups", lambda row: Group(*row)),
+            metadata=_table(layout, header, "metadata", lambda row: Metadata(*row)),
         )
     except ValueError as error:
         raise IntegrityError(path, f"is not a catalog written by this project: {error}") from error
@@ -345,7 +364,7 @@ def _table(
 ) -> CsvTable[T]:
     path = layout.table(table)
     columns = _COLUMNS[table]
-    if table == "groups" and _version(header) <= _LAST_WITHOUT_GROUPS:
+    if _version(header) < _FIRST_WITH.get(table, 1):
         return CsvTable(path, encode_csv(columns, ()), columns, 0, make_row)
     all_stated = _field(header, "tables", dict, layout.catalog_file)
     stated = _field(all_stated, table, dict, layout.catalog_file)

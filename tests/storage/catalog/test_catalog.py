@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.paths import Layout
-from storage.base.records import JSON, Annotation, Group, Link, User, Video
+from storage.base.records import JSON, Annotation, Group, Link, Metadata, User, Video
 from storage.catalog.catalog import (
     Catalog,
     default_shard_count,
@@ -218,7 +218,7 @@ def test_every_altered_byte_of_the_header_is_found(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "something else"}, "is not a video-highlights catalog"),
-        ({"format_version": 4}, r"has format version 4; this release reads \(1, 2, 3\)"),
+        ({"format_version": 5}, r"has format version 5; this release reads \(1, 2, 3, 4\)"),
         (
             {"format_version": 1},
             "columns are .*frames_most, asked_as; expected video_id, claimed_duration_seconds",
@@ -350,3 +350,37 @@ NAN = float("nan")
 def test_a_catalog_checks_itself(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         example(**changes)
+
+
+HOSTILE = '<script>alert("x")</script>,=1+1\r\n"quoted"\u2028' + "ä" * 300
+
+
+def test_metadata_of_videos_is_kept_as_it_is(tmp_path: Path) -> None:
+    rows = (Metadata("b", "title", HOSTILE), Metadata("b", "place", "/videos/b c.mp4"))
+    layout = Layout(tmp_path, "tiny")
+    write_catalog(layout, example(metadata=rows))
+    back = read_catalog(layout.folder)
+    assert back == example(metadata=rows)
+    assert back.metadata_by_video == {"b": {"title": HOSTILE, "place": "/videos/b c.mp4"}}
+    assert b'"format_version": 4' in layout.catalog_file.read_bytes()
+
+
+def test_a_catalog_without_metadata_keeps_its_bytes(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "tiny")
+    write_catalog(layout, example())
+    assert b'"format_version": 3' in layout.catalog_file.read_bytes()
+    assert not layout.table("metadata").exists()
+    assert read_catalog(layout.folder).metadata == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([Metadata("nobody", "title", "x")], "1 video ids have metadata rows but are not"),
+        ([Metadata("b", "title", "x"), Metadata("b", "title", "y")], "names each metadata once"),
+    ],
+    ids=["unknown video", "twice"],
+)
+def test_metadata_belongs_to_a_video_once(rows: list[Metadata], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        example(metadata=rows)
