@@ -33,8 +33,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("pipeline", "measure decoders and networks on this machine"),
     "golden": ("pipeline", "write the golden outputs of an extractor"),
     "forecast": ("pipeline", "what a catalog will take, from what a part took"),
+    "features": ("tasks", "build features of your own videos: a folder, a list, a table"),
+    "highlights": ("tasks", "rank the segments of a video with a trained model, cut a reel"),
     "settings": ("tasks", "print every setting with its default and its meaning"),
-    "fit": ("trainer", "train a recipe on a catalog's features"),
+    "train": ("trainer", "train a recipe on a catalog's features"),
+    "fit": ("trainer", "the same as train"),
     "score": ("trainer", "score a split with a trained network"),
     "table": ("trainer", "print a table of a paper, published beside measured"),
     "predict": ("trainer", "score one video for one user"),
@@ -62,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_unknown(name), file=sys.stderr)
         return WRONG_USE
     package, _ = COMMANDS[name]
-    return run_and_exit(lambda: _command_of(package)([name, *rest]))
+    return run_and_exit(
+        lambda: _command_of(package)([name, *rest]), is_training=package == "trainer"
+    )
 
 
 def _command_of(package: str) -> Callable[[Sequence[str]], int]:
@@ -87,7 +92,7 @@ def help_text() -> str:
 
 
 def _tasks_or_reason() -> list[str]:
-    from storage.commands import missing_library
+    from storage.base.extras import missing_library
 
     try:
         return task_names()

@@ -477,3 +477,5 @@ def _all_reasons(retry: tuple[str, ...]) -> tuple[str, ...]:
 
 luigi.Task.event_handler(luigi.Event.START)(lambda _: SHUTDOWN.listen())
 luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exit_codes.record_failure(error))
+luigi.Task.event_handler(luigi.Event.BROKEN_TASK)(exit_codes.report_broken_task)
+luigi.Task.event_handler(luigi.Event.DEPENDENCY_MISSING)(exit_codes.report_incomplete)

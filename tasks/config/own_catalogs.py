@@ -129,7 +129,7 @@ def layout_of(catalog: str) -> Layout:
 
 
 def _kept_settings(layout: Layout) -> OwnVideosSettings | None:
-    """What an earlier build asked for; None if this is no such catalog."""
+    """What an earlier build asked for; None for another catalog."""
     try:
         request = json.loads((layout.sources / REQUEST_FILE).read_bytes())
         options = request["own_videos"]

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from pipeline.synthetic.category_videos import write_category_sample
 from pipeline.synthetic.user_videos import LARGE, SMALL, Progress, write_sample
 from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import LookupFailed, SettingsError
+from storage.base.extras import install_advice
 from storage.base.paths import VARIANT_NAME, Layout, folder_faults
 from storage.catalog.catalog import Catalog
 from tasks.config import own_catalogs
@@ -256,6 +258,8 @@ def _compute_faults(device: str, backend: str) -> Iterator[str]:
         yield f"[extract] device must be auto, cpu, cuda, or like cuda:1; got {device!r}"
     if backend not in BACKENDS:
         yield f"[decode] backend must be one of {', '.join(BACKENDS)}; got {backend!r}"
+    elif backend in ("decord", "torchcodec") and find_spec(backend) is None:
+        yield f"[decode] backend = {backend} is not installed: {install_advice(backend)}"
 
 
 def _source_faults(catalog: str, source: SourceSettings) -> Iterator[str]:

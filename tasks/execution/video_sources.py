@@ -87,7 +87,7 @@ def by_source(
     groups: dict[SourceSettings, set[str]] = {}
     for video_id in video_ids:
         place = places.get(video_id, "")
-        # Any address will do: these groups only tell folders from sites.
+        # Any address will do: these groups only separate folders from sites.
         source = source_of(settings, "https://site/" if "://" in place else place)
         groups.setdefault(source, set()).add(video_id)
     return {source: frozenset(ids) for source, ids in groups.items()}

@@ -103,31 +103,44 @@ def _interval(
 ) -> _Interval | None:
     """The interval of a row; None, and a case of an oddity, if it cannot be used."""
     cells = entry.cells
+    span = _span(entry, oddities)
+    score = _score(cells)
+    person = _person(entry, oddities, of_users=of_users)
+    if score is None:
+        _drop(oddities, "unreadable_score", f"{entry.where}: {cells.get('score', '')[:50]!r}")
+    if span is None or score is None or not person:
+        return None
+    split = _split(cells, entry.where, oddities)
+    role, label = cells.get("role", "").lower(), _text_label(cells)
+    return _Interval(entry.where, video_id, *span, person, score, split, role, label)
+
+
+def _span(entry: Entry, oddities: dict[str, list[str]]) -> tuple[float, float] | None:
     try:
-        start, end = parse_seconds(cells.get("start", "")), parse_seconds(cells.get("end", ""))
+        start, end = (parse_seconds(entry.cells.get(name, "")) for name in ("start", "end"))
     except ValueError as error:
         _drop(oddities, "unreadable_time", f"{entry.where}: {error}")
         return None
     if start >= end:
         _drop(oddities, "end_before_start", f"{entry.where}: {start:g} to {end:g}")
         return None
-    score = _score(cells)
-    if score is None:
-        _drop(oddities, "unreadable_score", f"{entry.where}: {cells.get('score', '')[:50]!r}")
-        return None
-    person = cells.get("user" if of_users else "annotator", "")
-    if of_users and not person:
-        _drop(oddities, "without_user", entry.where)
-        return None
-    text_label = _text_label(cells)
-    if not of_users:
-        person = ": ".join(part for part in (person, text_label) if part) or DEFAULT_ANNOTATOR
+    return start, end
+
+
+def _person(entry: Entry, oddities: dict[str, list[str]], *, of_users: bool) -> str:
+    """The user or annotator of a row; empty if there is none that can be used."""
+    if of_users:
+        person = entry.cells.get("user", "")
+        if not person:
+            _drop(oddities, "without_user", entry.where)
+            return ""
+    else:
+        named = (entry.cells.get("annotator", ""), _text_label(entry.cells))
+        person = ": ".join(filter(None, named)) or DEFAULT_ANNOTATOR
     if not PERSON_ID.fullmatch(person):
         _drop(oddities, "unusable_person", f"{entry.where}: {person[:50]!r}")
-        return None
-    split = _split(cells, entry.where, oddities)
-    role = cells.get("role", "").lower()
-    return _Interval(entry.where, video_id, start, end, person, score, split, role, text_label)
+        return ""
+    return person
 
 
 def _drop(oddities: dict[str, list[str]], reason: str, case: str) -> None:

@@ -31,7 +31,7 @@ _BRACKET = re.compile(r"(?P<title>.*?)[ _]*\[(?P<id>[A-Za-z0-9_-]{11})\]")
 
 
 class UnusableEntry(ValueError):
-    """An entry of a list that is no video; the message says why."""
+    """An entry of a list that does not name a video; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -101,23 +101,9 @@ def file_place(path: Path) -> Place:
 
 def parse_address(text: str, *, allow_private: bool = False) -> Place:
     """An http(s) address; several spellings of a YouTube video are one. Raises UnusableEntry."""
-    if len(text) > MAX_ADDRESS_CHARACTERS:
-        raise UnusableEntry(f"an address has at most {MAX_ADDRESS_CHARACTERS} characters")
-    if not text.isprintable() or " " in text:
-        raise UnusableEntry("an address has no blanks and no control characters; write %20")
-    try:
-        parts = urllib.parse.urlsplit(text)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise UnusableEntry(f"it is not an address: {error}") from error
-    if parts.scheme not in ("http", "https"):
-        raise UnusableEntry(
-            f"{parts.scheme}: addresses are not asked, only http and https; write a path for a file"
-        )
-    if not host:
-        raise UnusableEntry("the address names no host")
-    if parts.username is not None or parts.password is not None:
-        raise UnusableEntry("the address holds a user name or password, which would be recorded")
+    parts = _split_address(text)
+    host = parts.hostname or ""
+    _check_parts(parts)
     if not allow_private and is_private_host(host):
         raise UnusableEntry(
             f"{host} is this machine or a private network; [list] allow_private = true asks it"
@@ -127,6 +113,30 @@ def parse_address(text: str, *, allow_private: bool = False) -> Place:
         return Place("address", f"https://www.youtube.com/watch?v={youtube_id}", youtube_id)
     # A fragment is for browsers: it names a place in a page, or a time.
     return Place("address", urllib.parse.urlunsplit((*parts[:4], "")))
+
+
+def _split_address(text: str) -> urllib.parse.SplitResult:
+    if len(text) > MAX_ADDRESS_CHARACTERS:
+        raise UnusableEntry(f"an address has at most {MAX_ADDRESS_CHARACTERS} characters")
+    if not text.isprintable() or " " in text:
+        raise UnusableEntry("an address has no blanks and no control characters; write %20")
+    try:
+        parts = urllib.parse.urlsplit(text)
+        _ = parts.hostname, parts.port  # these raise too
+    except ValueError as error:
+        raise UnusableEntry(f"it is not an address: {error}") from error
+    return parts
+
+
+def _check_parts(parts: urllib.parse.SplitResult) -> None:
+    if parts.scheme not in ("http", "https"):
+        raise UnusableEntry(
+            f"{parts.scheme}: addresses are not asked, only http and https; write a path for a file"
+        )
+    if not parts.hostname:
+        raise UnusableEntry("the address names no host")
+    if parts.username is not None or parts.password is not None:
+        raise UnusableEntry("the address holds a user name or password, which would be recorded")
 
 
 def is_youtube_playlist(place: Place) -> bool:

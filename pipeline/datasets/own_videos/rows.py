@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.datasets.own_videos.settings import COLUMNS
 from storage.base.errors import SettingsError
+from storage.base.extras import install_advice
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = ",;\t|"
@@ -101,10 +102,7 @@ def _parquet_rows(content: bytes, what: str) -> Iterator[Row]:
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise SettingsError(
-            (
-                f"{what} needs pyarrow, which is not installed: pip install "
-                "'video-highlights[export]'",
-            )
+            (f"{what} needs pyarrow, which is not installed: {install_advice('export')}",)
         ) from error
     try:
         rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
@@ -130,33 +128,49 @@ def find_columns(rows: Sequence[Row], stated: Mapping[str, str], what: str) -> M
 
     Raises SettingsError for a stated column that no row has, and without a column of videos.
     """
-    present = {name: None for row in rows for name in row.cells}
+    present = list(dict.fromkeys(name for row in rows for name in row.cells))
+    found = {meaning: name for meaning, name in stated.items() if name in present}
+    found |= _usual_columns(present, found)
     faults = [
-        f"{what} has no column {name!r} for {meaning}; {_nearest(name, list(present))}"
+        f"{what} has no column {name!r} for {meaning}; {_nearest(name, present)}"
         for meaning, name in stated.items()
         if name not in present
     ]
-    found = {meaning: name for meaning, name in stated.items() if name in present}
+    if not faults:
+        faults += _missing_columns(found, present, what)
+    if faults:
+        raise SettingsError(tuple(faults))
+    return found
+
+
+def _usual_columns(present: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
+    """Meaning → name, for the meanings that are not found yet and have a column of a usual name."""
     by_usual_name = {name.lower().replace(" ", "_"): name for name in reversed(present)}
+    usual: dict[str, str] = {}
     for meaning, names in COLUMNS.items():
-        usual = [by_usual_name[name] for name in names if name in by_usual_name]
-        free = [name for name in usual if name not in found.values()]
-        if meaning not in found and free:
-            found[meaning] = free[0]
-    if "video" not in found and not faults:
-        faults.append(
+        if meaning in found:
+            continue
+        taken = {*found.values(), *usual.values()}
+        for name in names:
+            column = by_usual_name.get(name)
+            if column is not None and column not in taken:
+                usual[meaning] = column
+                break
+    return usual
+
+
+def _missing_columns(found: Mapping[str, str], present: Sequence[str], what: str) -> Iterator[str]:
+    if "video" not in found:
+        yield (
             f"{what} has no column of videos: name one video, or set [list] columns = "
             f"video: NAME; it has {', '.join(present) or 'no columns'}"
         )
     if ("start" in found) != ("end" in found):
         present_one, missing = ("start", "end") if "start" in found else ("end", "start")
-        faults.append(
+        yield (
             f"{what} has a column for {present_one} ({found[present_one]}) and none for {missing}; "
             f"set [list] columns = {missing}: NAME"
         )
-    if faults:
-        raise SettingsError(tuple(faults))
-    return found
 
 
 def _nearest(name: str, present: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Connections to public addresses only, for addresses that come from somebody else's list.
+"""Connections to public addresses only, for addresses of a list that may come from anywhere.
 
 A name is resolved here, and the connection goes to the very address that was checked. Redirects
 open connections of their own, so they pass here too.
