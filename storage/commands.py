@@ -48,6 +48,7 @@ EXTRAS = {
     "dask": "cluster",
     "dask_jobqueue": "cluster",
     "distributed": "cluster",
+    "pandas": "export",
     "ultralytics": "ultralytics",
     "decord": "decord",
     "torchcodec": "torchcodec",

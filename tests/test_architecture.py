@@ -33,6 +33,7 @@ SHARED_BY = {
     "detectron2": {"models"},
     "PIL": {"models"},
     "h5py": {"storage"},
+    "pandas": {"storage"},
     "xxhash": {"storage"},
     "safetensors": {"models", "trainer"},
     "av": {"pipeline"},
