@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def test_one_decode_in_a_child_feeds_all(video: Path, monkeypatch: pytest.Monkey
     class Watched(SubprocessDecoder):
         def decode(
             self, video_id: str, path: Path, samplings: Sequence[VideoSampling]
-        ) -> Iterator[Event]:  # type: ignore[override]
+        ) -> Generator[Event, None, None]:
             assert len(samplings) == 2
             for number, event in enumerate(super().decode(video_id, path, samplings)):
                 if number == 0:
