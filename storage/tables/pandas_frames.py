@@ -123,21 +123,32 @@ class StoreTables:
     def _states(self, pd: ModuleType) -> DataFrame:
         catalog = self.read_catalog()
         video_ids = sorted(text_column(catalog.videos, "video_id"))
-        statuses = [variant.statuses.get(one) for variant in self.variants for one in video_ids]
         ids = video_ids * len(self.variants)
         names = [variant.name for variant in self.variants for _ in video_ids]
+        statuses = [variant.statuses.get(one) for variant in self.variants for one in video_ids]
         columns = {
             "video_id": _texts(pd, ids),
             "variant": pd.Categorical(names),
-            "state": pd.Categorical([str(one.state) if one else None for one in statuses]),
-            "reason": _texts(pd, [one.reason if one else None for one in statuses]),
-            "detail": _texts(pd, [one.detail if one else None for one in statuses]),
+            "state": pd.Categorical(_fields(statuses, "state")),
+            "reason": _texts(pd, _fields(statuses, "reason")),
+            "detail": _texts(pd, _fields(statuses, "detail")),
         }
-        metadata = catalog.metadata_by_video
-        for key in sorted({key for of_video in metadata.values() for key in of_video}):
-            values = [metadata.get(video_id, {}).get(key) for video_id in ids]
-            columns[METADATA_PREFIX + key] = _texts(pd, values)
-        return pd.DataFrame(columns)
+        return pd.DataFrame({**columns, **_metadata_columns(pd, catalog, ids)})
+
+
+def _fields(statuses: Sequence[VideoStatus | None], name: str) -> list[str | None]:
+    """One field of each status; None for a video without one."""
+    return [None if status is None else str(getattr(status, name)) for status in statuses]
+
+
+def _metadata_columns(pd: ModuleType, catalog: Catalog, ids: Sequence[str]) -> dict[str, Any]:
+    metadata = catalog.metadata_by_video
+    keys = sorted({row.key for row in catalog.metadata})
+    of_lines = [metadata.get(video_id, {}) for video_id in ids]
+    return {
+        METADATA_PREFIX + key: _texts(pd, [of_video.get(key) for of_video in of_lines])
+        for key in keys
+    }
 
 
 def import_pandas() -> ModuleType:

@@ -72,7 +72,7 @@ class EpochOrder:
 def read_position(state: Mapping[str, JSON], identity: Mapping[str, JSON]) -> tuple[int, int]:
     """The epoch and the batches done of a saved position.
 
-    Raises SettingsError if it belongs to batches of another `identity`, or is no position.
+    Raises SettingsError if it belongs to batches of another `identity`, or is not a position.
     """
     theirs = {name: state.get(name) for name in identity}
     if theirs != dict(identity):

@@ -38,7 +38,7 @@ def highlights_of_catalog(
 
     `labels` is `user`, `user:NAME` or `annotator`; with `domain` only annotations about it count.
     Raises SettingsError if the catalog has no such labels or their times are not known,
-    LookupFailed if nobody of that name annotated.
+    LookupFailed if no annotator has that name.
     """
     kind, _, name = labels.partition(":")
     if labels == ANNOTATOR:
@@ -63,8 +63,8 @@ def _of_users(catalog: Catalog, video_ids: Sequence[str], name: str | None) -> H
         raise SettingsError((f"{catalog.name} has no annotations; use labels=None",))
     if name is not None and name not in names:
         raise LookupFailed(
-            f"nobody called {name!r} annotated a video of {catalog.name}; there are "
-            f"{len(names)} others, such as {min(names)!r}"
+            f"{catalog.name} has no annotations by {name!r}; it has those of {len(names)} others, such "
+            f"as {min(names)!r}"
         )
     user_labels = UserLabels(catalog)
     return {

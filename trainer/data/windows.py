@@ -32,6 +32,8 @@ from trainer.data.user_examples import ExampleCounts
 from trainer.data.window_labels import Highlights, highlights_of_catalog
 
 Split = str | Sequence[str] | None
+Dropped = Mapping[str, Sequence[str]]
+"""Reason → the videos that are left out for it."""
 
 
 class WindowDataset(Dataset[dict[str, Any]]):
@@ -82,25 +84,21 @@ class WindowDataset(Dataset[dict[str, Any]]):
             SettingsError: a setting does not suit the store, or no video is left.
             IntegrityError: a file is damaged.
         """
-        at_least("window_rows", window_rows, 1)
-        at_least("stride_rows", window_rows if stride_rows is None else stride_rows, 1)
+        self.window_rows = window_rows
+        self.stride_rows = window_rows if stride_rows is None else stride_rows
+        at_least("window_rows", self.window_rows, 1)
+        at_least("stride_rows", self.stride_rows, 1)
         folder = Path(folder).absolute()
         catalog = read_catalog(folder)
-        self.window_rows = window_rows
-        self.stride_rows = stride_rows or window_rows
         self.features = Features(folder, arrays, max_items=max_items or {})
-        self._highlights: Highlights | None = None
         chosen, dropped = self._with_features(_ids_of_split(catalog, split))
-        total = len(chosen) + sum(map(len, dropped.values()))
+        self._highlights: Highlights | None = None
         if labels is not None:
             self._highlights = highlights_of_catalog(
                 labels, folder, catalog, self.features, chosen, domain=_domain_of(split)
             )
-            without = [video_id for video_id in chosen if video_id not in self._highlights]
-            dropped |= {"not annotated": without} if without else {}
-            chosen = [video_id for video_id in chosen if video_id in self._highlights]
-        by_reason = {reason: tuple(ids) for reason, ids in sorted(dropped.items())}
-        self.counts = ExampleCounts("videos", total, len(chosen), by_reason)
+            chosen, dropped = _with_highlights(chosen, dropped, self._highlights)
+        self.counts = _count_videos(chosen, dropped)
         """How many videos have windows, and why the others have none."""
         if not chosen:
             raise SettingsError(
@@ -129,7 +127,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         window: dict[str, Any] = {"video_id": video_id, "row": first}
         window["spans"] = self._padded(spans, np.dtype(np.float64))
         for key, values in rows.items():
-            window[key] = self._padded(values, self.features.dtype(key))
+            window[key] = self._padded(values, self._dtypes[key])
         window["mask"] = mask
         if self._highlights is not None:
             seconds = covered_seconds(spans, self._highlights[video_id])
@@ -157,7 +155,11 @@ class WindowDataset(Dataset[dict[str, Any]]):
         sha.update(self._videos.tobytes() + self._first_rows.tobytes())
         return sha.hexdigest()[:12]
 
-    def _with_features(self, ids: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    @cached_property
+    def _dtypes(self) -> Mapping[str, np.dtype[Any]]:
+        return {key: self.features.dtype(key) for key in self.features.keys}
+
+    def _with_features(self, ids: Sequence[str]) -> tuple[list[str], Dropped]:
         """The ids that have every array, and the others by reason."""
         chosen: list[str] = []
         dropped: dict[str, list[str]] = defaultdict(list)
@@ -183,6 +185,21 @@ class WindowDataset(Dataset[dict[str, Any]]):
         padded = np.zeros((self.window_rows, *values.shape[1:]), dtype)
         padded[: len(values)] = values
         return torch.from_numpy(padded)
+
+
+def _with_highlights(
+    ids: Sequence[str], dropped: Dropped, highlights: Highlights
+) -> tuple[list[str], Dropped]:
+    """The ids that are annotated, and the others by reason."""
+    without = [video_id for video_id in ids if video_id not in highlights]
+    kept = [video_id for video_id in ids if video_id in highlights]
+    return kept, {**dropped, "not annotated": without} if without else dropped
+
+
+def _count_videos(chosen: Sequence[str], dropped: Dropped) -> ExampleCounts:
+    by_reason = {reason: tuple(ids) for reason, ids in sorted(dropped.items())}
+    total = len(chosen) + sum(map(len, by_reason.values()))
+    return ExampleCounts("videos", total, len(chosen), by_reason)
 
 
 def window_starts(rows: int, window_rows: int, stride_rows: int) -> NDArray[np.int64]:

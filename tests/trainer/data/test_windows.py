@@ -144,7 +144,7 @@ def test_labels_of_one_user_leave_out_the_videos_of_others(people: Path) -> None
     dataset = WindowDataset(people, [KEY], window_rows=9, labels="user:bob")
     assert dataset[0]["label"].tolist() == [0] * 6 + [1, 0, 0]
     assert str(dataset.counts) == "3 videos = 1 used + 1 not annotated + 1 unavailable:private"
-    with pytest.raises(LookupFailed, match="nobody called 'joe' annotated"):
+    with pytest.raises(LookupFailed, match="has no annotations by 'joe'"):
         WindowDataset(people, [KEY], window_rows=9, labels="user:joe")
 
 
