@@ -21,7 +21,13 @@ from tasks import command_line  # noqa: E402
 from tasks.build_catalog import BuildCatalog  # noqa: E402
 from tasks.config.exit_codes import install_exit_codes  # noqa: E402
 from tasks.config.settings import settings_faults  # noqa: E402
-from tasks.features import BuildFeatures, BuildPHD2Features, ExtractShard, ExtractShards  # noqa: E402
+from tasks.features import (  # noqa: E402
+    BuildFeatures,
+    BuildPHD2Features,
+    BuildVideoFeatures,
+    ExtractShard,
+    ExtractShards,
+)
 from tasks.highlight import HighlightVideo  # noqa: E402
 from tasks.slurm_array import WriteSlurmArray  # noqa: E402
 from tasks.training import ReproduceTable, ScoreModel, TrainModel  # noqa: E402
@@ -33,6 +39,7 @@ __all__ = [
     "BuildCatalog",
     "BuildFeatures",
     "BuildPHD2Features",
+    "BuildVideoFeatures",
     "ExtractShard",
     "ExtractShards",
     "HighlightVideo",

@@ -63,8 +63,8 @@ def _of_users(catalog: Catalog, video_ids: Sequence[str], name: str | None) -> H
         raise SettingsError((f"{catalog.name} has no annotations; use labels=None",))
     if name is not None and name not in names:
         raise LookupFailed(
-            f"{catalog.name} has no annotations by {name!r}; it has those of {len(names)} others, such "
-            f"as {min(names)!r}"
+            f"{catalog.name} has no annotations by {name!r}; it has those of {len(names)} others, "
+            f"such as {min(names)!r}"
         )
     user_labels = UserLabels(catalog)
     return {
