@@ -33,7 +33,6 @@ SHARED_BY = {
     "detectron2": {"models"},
     "PIL": {"models"},
     "h5py": {"storage"},
-    "pandas": {"storage"},
     "xxhash": {"storage"},
     "safetensors": {"models", "trainer"},
     "av": {"pipeline"},

@@ -1,6 +1,6 @@
 """Highlights of any catalog as intervals in seconds, for the labels of windows.
 
-What users marked counts as it is. Scores of annotators become highlights by their dataset's rule,
+What people marked counts as it is. Scores of segments become highlights by their dataset's rule,
 because a score above 0 need not be one.
 """
 
@@ -47,11 +47,12 @@ def highlights_of_catalog(
         raise SettingsError(
             (f"labels must be user, user:NAME or annotator, or None; got {labels!r}",)
         )
-    if label_rule(catalog) is not None:
+    rule = label_rule(catalog)
+    if rule is not None and rule.segment_seconds is None:
         raise SettingsError(
             (
-                f"annotators of {catalog.name} gave scores, which are highlights by a rule; use "
-                f"labels='annotator', not {labels!r}",
+                f"annotators of {catalog.name} scored segments, which are highlights by a rule; "
+                f"use labels='annotator', not {labels!r}",
             )
         )
     return _of_users(catalog, video_ids, name or None)

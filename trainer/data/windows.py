@@ -74,9 +74,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
             stride_rows: rows between the starts of two windows; by default `window_rows`.
             split: None for all videos; a split of `Catalog.ids_by_split()`, such as `train`;
                 `GROUPING/SPLIT`, such as `vlist_sel/test` or `folds-5-0/train`; or video ids.
-            labels: None; `user`, intervals that any user gave a value above 0; `user:NAME`, those
-                of one user; `annotator`, the highlights by the rule of a dataset with annotators.
-                Videos without annotations are then left out.
+            labels: None; `user`, the intervals that any user or annotator gave a value above 0;
+                `user:NAME`, those of one of them; `annotator`, the segments that are highlights
+                by the rule of a dataset whose annotators score segments. Videos without
+                annotations are then left out.
             max_items: items to keep of each row of a ragged array, by key.
 
         Raises:

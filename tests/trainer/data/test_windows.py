@@ -168,6 +168,16 @@ def test_labels_that_a_catalog_does_not_have_are_errors(people: Path, tmp_path: 
             WindowDataset(folder, [KEY], window_rows=2, labels=labels)
 
 
+@pytest.mark.parametrize("reader", ["own intervals", "ActivityNet"])
+def test_marked_intervals_of_a_dataset_with_a_rule_are_exact(tmp_path: Path, reader: str) -> None:
+    marks = (Annotation("v0", "me", 1.5, 2.25), Annotation("v0", "you", 2.0, 4.0))
+    folder = bare(tmp_path, annotations=marks, origin={"reader": reader})
+    dataset = WindowDataset(folder, [KEY], window_rows=9, labels="user")
+    assert dataset[0]["label"].tolist() == [0, 0.5, 1, 1, 0, 0, 0, 0, 0]
+    one = WindowDataset(folder, [KEY], window_rows=9, labels="user:me")
+    assert one[0]["label"].tolist() == [0, 0.5, 0.25, 0, 0, 0, 0, 0, 0]
+
+
 def test_labels_of_annotators_follow_the_rule_of_their_dataset(tmp_path: Path) -> None:
     folder = write_domains(tmp_path, videos=2)
     key = "c3d.segments/fc6"
