@@ -21,7 +21,7 @@ from storage.catalog.catalog import Catalog
 from storage.catalog.csv_tables import text_column
 
 if TYPE_CHECKING:
-    from pandas import DataFrame as DataFrame
+    from pandas import DataFrame as DataFrame  # type: ignore[import-untyped]  # it ships no types
 
 TableName = Literal["spans", "labels", "states"]
 METADATA_PREFIX = "metadata."
