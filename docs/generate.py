@@ -216,6 +216,12 @@ API = {
         "storage.features.lazy_arrays.VideoHandle",
         "storage.features.lazy_arrays.ArrayHandle",
     ],
+    "Features of one file": [
+        "pipeline.extract_features",
+        "pipeline.file_features.FileFeatures",
+        "pipeline.file_features.NoFeatures",
+        "storage.base.records.FeatureTrack",
+    ],
     "Reading a catalog": [
         "storage.catalog.catalog.read_catalog",
         "storage.catalog.catalog.Catalog",
@@ -226,6 +232,8 @@ API = {
         "trainer.data.DataSettings",
         "trainer.data.Loader",
         "trainer.data.LoaderSettings",
+        "trainer.data.WindowDataset",
+        "trainer.data.ResumableSampler",
     ],
     "Adding to it": [
         "models.extractors.base.contract.ExtractorSpec",

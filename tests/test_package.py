@@ -14,6 +14,7 @@ from storage.base.extras import EXTRAS, missing_library
 from tests.conftest import REPOSITORY
 from tests.support.environments import Installed, build_wheel, make_environment
 from tests.support.faulty_server import MP4
+from tests.support.videos import coded_video
 
 NAMES = ("models", "pipeline", "storage", "tasks", "trainer")
 QUICK = ("--extract-extractors", "frames", "--frames-frames-per-second", "1")
@@ -113,6 +114,19 @@ def test_reading_a_store_needs_the_core_only(installed: Installed) -> None:
         "print(sorted(names & {'torch', 'luigi', 'av', 'cv2', 'matplotlib', 'dask', 'yt_dlp'}))"
     )
     assert installed.run("python", "-c", code).stdout.strip() == "[]"
+
+
+def test_features_of_a_file_are_extracted_in_an_installation(
+    installed: Installed, tmp_path: Path
+) -> None:
+    coded_video(tmp_path / "clip.mp4", 24)
+    code = (
+        "from pipeline import extract_features;"
+        "print(extract_features('clip.mp4', ['frames'])['frames'].rows)"
+    )
+    done = Installed(installed.environment, tmp_path).run("python", "-c", code)
+    assert done.stdout.strip() == "5", done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
 def test_a_folder_of_videos_needs_no_ytdlp(installed: Installed) -> None:

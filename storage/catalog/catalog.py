@@ -29,6 +29,7 @@ from storage.catalog.csv_tables import (
     read_video,
     text_column,
 )
+from storage.catalog.splits import CatalogRows, ids_by_split
 from storage.files import atomic_write
 from storage.files.checksummed_json import read_sealed, seal
 
@@ -141,6 +142,31 @@ class Catalog:
                 f"{grouping} of {self.name} has no group {name!r}; it has {', '.join(groups)}"
             )
         return groups[name]
+
+    def ids_by_split(self, grouping: str = "") -> Mapping[str, tuple[str, ...]]:
+        """Split → the ids of its videos, ascending.
+
+        A catalog with users has the splits of its users: a split has every video that is linked to
+        one of them, as target or as history. A catalog without users has the splits of its
+        published grouping (`vlist_sel`, `umt`); the grouping `domain` is none. A catalog with
+        neither has one split, `all`.
+
+        `grouping` chooses otherwise: `users`, a published grouping, `domain` (each domain as a
+        split), `all`, or `folds-N-i` (`test` is fold i of N by hash, `train` the others).
+
+        A video of two splits, such as one in the histories of a train and of a test user, is in
+        both: `set(ids["train"]) & set(ids["test"])` are those. A video of no split is in none.
+
+        Raises LookupFailed, which lists the names, for an unknown grouping, and where several are
+        published and none is named.
+        """
+        rows = CatalogRows(self.name, self.video_ids, self.users, self.links, self.groupings)
+        return ids_by_split(rows, grouping)
+
+    @cached_property
+    def video_ids(self) -> frozenset[str]:
+        """The ids of all videos."""
+        return frozenset(text_column(self.videos, "video_id"))
 
     @cached_property
     def metadata_by_video(self) -> Mapping[str, Mapping[str, str]]:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
+from storage.catalog.splits import DOMAIN_GROUPING
 from storage.scores import ScoreRun, ScoreTrack
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
 from trainer.data.labels.segment_times import SegmentTimes
-from trainer.data.labels.splits import DOMAIN_GROUPING, grouping_name, split_videos
+from trainer.data.labels.splits import grouping_name, split_videos
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 from trainer.evaluation.phd2_protocol import NO_SCORES
