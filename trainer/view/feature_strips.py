@@ -17,6 +17,7 @@ from trainer.view.opened_store import UNREADABLE
 
 MOST_CELLS = 600
 """Most cells of a strip. Components of more rows take seconds, and a screen has few more pixels."""
+GREY = 128
 PICTURES = "jpeg"
 """The array whose rows are pictures: they are shown as they are."""
 
@@ -27,12 +28,27 @@ def strips_json(video: VideoHandle) -> dict[str, JSON]:
     groups = _groups(len(spans))
     strips: list[JSON] = []
     problems: list[JSON] = []
-    for name in video.arrays:
+    for name in _shown_arrays(video):
         try:
             strips.append(_strip(video[name], spans, groups))
         except UNREADABLE as error:
             problems.append(f"{name} cannot be read. {error}")
     return {"rows": len(spans), "strips": strips, "problems": problems}
+
+
+def _shown_arrays(video: VideoHandle) -> list[str]:
+    """All arrays, but of several ragged ones only the one with the smallest items.
+
+    The ragged arrays of a row describe the same items, such as persons. Counting the features of
+    persons would read a thousand times the bytes that counting their boxes does.
+    """
+    ragged = [name for name in video.arrays if video[name].format.ragged and name != PICTURES]
+    smallest = min(ragged, key=lambda name: _item_bytes(video[name]), default="")
+    return [name for name in video.arrays if name not in ragged or name == smallest]
+
+
+def _item_bytes(array: ArrayHandle) -> int:
+    return int(np.prod(array.format.item_shape)) * array.dtype.itemsize
 
 
 def _groups(rows: int) -> list[tuple[int, int]]:
@@ -54,10 +70,18 @@ def _strip(
     if array.format.ragged:
         counts = [_items_per_row(array, first, end) for first, end in groups]
         return {**strip, "kind": "counts", "values": list(counts)}
-    means = [_mean_row(array, first, end) for first, end in groups]
-    (colours,) = feature_colours([np.stack(means)]) if means else (np.zeros((0, 3)),)
-    levels = np.round(np.nan_to_num(colours) * 255).astype(int).tolist()
-    return {**strip, "kind": "colours", "values": levels}
+    return {**strip, "kind": "colours", "values": _colours(array, groups)}
+
+
+def _colours(array: ArrayHandle, groups: list[tuple[int, int]]) -> JSON:
+    """Red, green and blue of each cell, 0 to 255."""
+    # A single row has no component that differs, and would be black.
+    if len(groups) < 2:
+        return [[GREY, GREY, GREY] for _ in groups]
+    means = np.stack([_mean_row(array, first, end) for first, end in groups])
+    (colours,) = feature_colours([means])
+    levels: JSON = np.round(np.nan_to_num(colours) * 255).astype(int).tolist()
+    return levels
 
 
 def _items_per_row(array: ArrayHandle, first: int, end: int) -> float:

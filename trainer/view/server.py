@@ -10,6 +10,7 @@ import math
 import re
 import socketserver
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,6 +88,7 @@ class StoreServer(ThreadingHTTPServer):
         Raises LookupFailed if there is no catalog, SettingsError if the port is taken.
         """
         self.site = Site(folder)
+        self.site.prepare()
         self.token = new_token()
         try:
             super().__init__((ADDRESS, port), _Handler)
@@ -113,6 +115,11 @@ class Site:
         self.store = OpenedStore(folder)
         self._scores = StoredScores(self.store)
         self._list: VideoList | None = None
+
+    def prepare(self) -> None:
+        """Open the catalog and prepare the list, so that the first page comes at once."""
+        with self.store.lock, suppress(*UNREADABLE):  # every request reports what is damaged
+            self._video_list(self.store.snapshot())
 
     def answer(self, request: Request) -> Answer:
         """The answer to a request: a page, numbers, a picture or media."""

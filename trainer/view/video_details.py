@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from storage.base.errors import LookupFailed
 from storage.base.records import JSON, Array
+from storage.features.part_reader import ArrayFormat
 from trainer.view.feature_strips import PICTURES
 from trainer.view.lanes import StoredScores, labels_json
 from trainer.view.media import MediaFile, NoMedia, find_media
@@ -121,10 +122,11 @@ def _variant_json(name: str, variant: OpenVariant, video_id: str) -> JSON:
         return {**answer, "problem": str(error)}
 
 
-def _array_text(name: str, form: object) -> str:
-    shape = "×".join(map(str, getattr(form, "item_shape", ()))) or "1"
-    ragged = " each of any number" if getattr(form, "ragged", False) else ""
-    return f"{name}: {shape} {getattr(form, 'dtype', '')}{ragged}"
+def _array_text(name: str, form: ArrayFormat) -> str:
+    """Name, shape of a row's item and type: `boxes (any number × 5) float32`."""
+    sides = ["any number"] if form.ragged else []
+    shape = " × ".join([*sides, *map(str, form.item_shape)]) or "1"
+    return f"{name} ({shape}) {form.dtype}"
 
 
 def _end_of_rows(snapshot: Snapshot, video_id: str) -> float | None:

@@ -49,6 +49,18 @@ function markList(notes) {
   return el("ul", { className: "marks" }, ...notes.map((text) => el("li", {}, text)));
 }
 
+// `random weights (random:0): no result ...` → `random weights`.
+const shortMark = (note) => note.split(/[:(]/)[0].trim();
+
+// One line for each note, with the variants that it is about.
+function marksOf(variants) {
+  const names = new Map();
+  for (const one of variants) for (const note of one.notes) names.set(note, [...(names.get(note) || []), shortName(one.name)]);
+  return [...names].map(([note, of]) => `${of.join(", ")}: ${note}`);
+}
+
+const shortName = (variant) => variant.replace(/-[0-9a-f]{12}$/, "");
+
 function stateTag(state) {
   return el("span", { className: `tag ${state.split(":")[0].replace(/[^a-z]/g, "")}` }, state);
 }
@@ -147,14 +159,13 @@ class ListPage {
   }
   show(answer) {
     this.page = answer.page;
-    const marks = answer.variants.flatMap((one) => one.notes.map((note) => `${one.name}: ${note}`));
-    byId("problems").replaceChildren(...[problemList(answer.problems), markList(marks)].filter(Boolean));
+    byId("problems").replaceChildren(...[problemList(answer.problems), markList(marksOf(answer.variants))].filter(Boolean));
     this.fill("state", this.state, [["", "all"], ...this.stateChoices(answer.states)]);
     this.fill("variant", this.variant, [["", "any variant"], ...answer.variants.map((one) => [one.name, one.name])]);
     const all = answer.matching === answer.total ? "" : ` of ${answer.total.toLocaleString("en")}`;
     byId("count").textContent = `${answer.matching.toLocaleString("en")}${all} videos`;
     const names = answer.variants.map((one) => one.name);
-    const headings = ["id", "title", "duration", ...names.map((name) => name.replace(/-[0-9a-f]{12}$/, ""))];
+    const headings = ["id", "title", "duration", ...names.map(shortName)];
     byId("columns").replaceChildren(el("tr", {}, ...headings.map((text) => el("th", {}, text))));
     byId("rows").replaceChildren(...answer.videos.map((video) => this.row(video, names)));
     byId("page").textContent = `page ${answer.page} of ${answer.pages}`;
@@ -173,7 +184,7 @@ class ListPage {
     const duration = seconds === null ? "–" : timeText(seconds, 1);
     const titles = { claimed: "as the catalog states it", rows: "end of the last row" };
     const states = video.states.map((state, number) => el("td", { className: "states" },
-      el("span", { className: "variant" }, names[number].replace(/-[0-9a-f]{12}$/, "")), stateTag(state)));
+      el("span", { className: "variant" }, shortName(names[number])), stateTag(state)));
     return el("tr", {},
       el("td", {}, el("a", { href: this.source.pageAddress(video.id), className: "id" }, video.id)),
       el("td", {}, el("bdi", {}, video.title)),
@@ -262,7 +273,7 @@ class Overlays {
       one.box.dataset.overlay = `${one.variant} ${one.array}`;
       const swatch = el("span", { className: "swatch" });
       swatch.style.background = one.colour;
-      const name = `${one.variant.replace(/-[0-9a-f]{12}$/, "")} ${one.array}`;
+      const name = `${shortName(one.variant)} ${one.array}`;
       return el("label", { className: "chip", title: `key ${number + 1}` }, one.box, swatch, name);
     });
     const last = el("input", { type: "checkbox", id: "keep-last" });
@@ -335,8 +346,9 @@ class Overlays {
     const lines = [];
     for (const one of this.kinds) {
       const found = this.find(one, t);
+      if (!one.isOn) continue;
       lines.push(this.line(one, found));
-      if (!one.isOn || !found || !(found.isExact || this.keepsLast)) continue;
+      if (!found || !(found.isExact || this.keepsLast)) continue;
       context.save();
       context.globalAlpha = found.isExact ? 1 : 0.6;
       context.setLineDash(found.isExact ? [] : [5 * ratio, 4 * ratio]);
@@ -347,8 +359,8 @@ class Overlays {
     canvas.dataset.seconds = String(t);
   }
   line(one, found) {
-    const name = `${one.variant.replace(/-[0-9a-f]{12}$/, "")} ${one.array}: `;
-    const mark = one.notes.length ? ` · ${one.notes[0].split(":")[0]}` : "";
+    const name = `${shortName(one.variant)} ${one.array}: `;
+    const mark = one.notes.length ? ` · ${shortMark(one.notes[0])}` : "";
     if (!found) return el("p", {}, `${name}no row at this frame`);
     const count = Array.isArray(found.items) ? ` · ${found.items.length} ${found.items.length === 1 ? "item" : "items"}` : "";
     const state = found.isExact ? "" : "no row at this frame; the last is ";
@@ -367,10 +379,11 @@ const DRAW = {
       const text = `${name}${score.toFixed(2)}`;
       const wide = context.measureText(text).width + 6 * ratio, high = 15 * ratio;
       const at = clamp(top * y - high, 0, context.canvas.height - high);
+      const edge = clamp(left * x, 0, Math.max(0, context.canvas.width - wide));
       context.fillStyle = one.colour;
-      context.fillRect(left * x, at, wide, high);
+      context.fillRect(edge, at, wide, high);
       context.fillStyle = "#fff";
-      context.fillText(text, left * x + 3 * ratio, at + 11 * ratio);
+      context.fillText(text, edge + 3 * ratio, at + 11 * ratio);
     }
   },
   joints(context, persons, one, { x, y, ratio }) {
@@ -694,7 +707,7 @@ class VideoPage {
     const shown = video.videoWidth ? video.videoWidth / video.videoHeight : width / height;
     const screen = byId("screen");
     screen.style.aspectRatio = String(shown);
-    screen.style.width = `min(100%, calc(${window.matchMedia("(max-width: 760px)").matches ? 40 : 56}vh * ${shown}))`;
+    screen.style.width = `min(100%, calc(${window.matchMedia("(max-width: 760px)").matches ? 34 : 56}vh * ${shown}))`;
   }
   showFacts() {
     const details = this.details;
@@ -708,8 +721,7 @@ class VideoPage {
     if (media.is_available) rows.push(["file", `${media.content_type}, ${(media.size_bytes / 1e6).toFixed(2)} MB`]);
     for (const [key, value] of Object.entries(details.metadata)) if (key !== "title") rows.push([key, el("bdi", {}, value)]);
     const table = el("table", { className: "facts" }, ...rows.map(([name, value]) => el("tr", {}, el("th", {}, el("bdi", {}, name)), el("td", {}, value))));
-    const notes = [...new Set(details.variants.flatMap((one) => one.notes.map((note) => `${one.name}: ${note}`)))];
-    byId("facts").replaceChildren(...[markList([...(media.notes || []), ...notes]), table].filter(Boolean));
+    byId("facts").replaceChildren(...[markList([...(media.notes || []), ...marksOf(details.variants)]), table].filter(Boolean));
     for (const text of [...details.problems, ...details.scores.problems, ...details.predictions.problems]) this.addProblem(text);
     for (const one of details.variants) if (one.problem) this.addProblem(`${one.name} cannot be read. ${one.problem}`);
   }
@@ -831,7 +843,7 @@ class VideoPage {
         for (const text of answer.problems) this.addProblem(`${variant.name}: ${text}`);
         if (!strips.length) continue;
         this.timeline.heading(`${variant.name} · ${answer.rows} rows`);
-        const notes = variant.notes.map((note) => note.split(/[:(]/)[0].trim());
+        const notes = variant.notes.map(shortMark);
         for (const strip of strips) this.timeline.add(stripLane(strip, notes));
       } catch (error) {
         this.addProblem(`${variant.name} cannot be read. ${error.message}`);
