@@ -29,6 +29,8 @@ MOST_VIDEO_BYTES = 256 * 2**20
 """A larger video is not put into a file: browsers refuse addresses of more than 512 MB."""
 MOST_ROWS_OF_OVERLAYS = 6000
 MOST_PICTURES = 1200
+MOST_BESIDE_VIDEO = 40
+"""Pictures of the timeline, in a file that has the video."""
 
 
 def write_static_page(
@@ -51,8 +53,8 @@ def write_static_page(
         "overlays": _overlays(snapshot, video_id),
         "media": _video(snapshot, video_id) if with_video else None,
     }
-    if not with_video:
-        data["pictures"] = _pictures(snapshot, details, video_id)
+    most = MOST_BESIDE_VIDEO if with_video else MOST_PICTURES
+    data["pictures"] = _pictures(snapshot, details, video_id, most)
     _add_clip_pictures(snapshot, details)
     content = render_single_file(
         "single.html.jinja",
@@ -127,13 +129,15 @@ def _data_address(media: MediaFile) -> str:
     return f"data:{media.content_type};base64,{content}"
 
 
-def _pictures(snapshot: Snapshot, details: dict[str, JSON], video_id: str) -> list[JSON]:
-    """The stored pictures as base64, evenly thinned out to `MOST_PICTURES`; changes `details`."""
+def _pictures(
+    snapshot: Snapshot, details: dict[str, JSON], video_id: str, most: int
+) -> list[JSON]:
+    """At most `most` stored pictures as base64, evenly spaced; `details` gets their spans."""
     shown = details["pictures"]
     if not isinstance(shown, dict) or not isinstance(shown["spans"], list):
         return []
     rows = snapshot.variants[str(shown["variant"])].reader[video_id][PICTURES]
-    step = max(1, -(-len(rows) // MOST_PICTURES))
+    step = max(1, -(-len(rows) // most))
     numbers = range(0, len(rows), step)
     shown["spans"] = [shown["spans"][number] for number in numbers]
     encoded: list[JSON] = []

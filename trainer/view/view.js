@@ -52,6 +52,12 @@ function markList(notes) {
 // `random weights (random:0): no result ...` → `random weights`.
 const shortMark = (note) => note.split(/[:(]/)[0].trim();
 
+// A word for the lane of a score: its whole note stands in the prediction or in the table of variants.
+function laneTag(note) {
+  if (note.includes("random:")) return "random weights";
+  return note.includes("planted:") ? "planted rows" : shortMark(note);
+}
+
 // One line for each note, with the variants that it is about.
 function marksOf(variants) {
   const names = new Map();
@@ -360,11 +366,10 @@ class Overlays {
   }
   line(one, found) {
     const name = `${shortName(one.variant)} ${one.array}: `;
-    const mark = one.notes.length ? ` · ${shortMark(one.notes[0])}` : "";
-    if (!found) return el("p", {}, `${name}no row at this frame`);
+    if (!found) return el("p", {}, `${name}none at this frame`);
     const count = Array.isArray(found.items) ? ` · ${found.items.length} ${found.items.length === 1 ? "item" : "items"}` : "";
-    const state = found.isExact ? "" : "no row at this frame; the last is ";
-    return el("p", {}, `${name}${state}row ${found.row} ${spanText(found.span)}${count}${mark}`);
+    const state = found.isExact ? "" : "none at this frame; last ";
+    return el("p", {}, `${name}${state}row ${found.row} ${spanText(found.span)}${count}`);
   }
 }
 
@@ -677,7 +682,7 @@ class VideoPage {
     }
     const details = this.details;
     this.classes = details.classes;
-    this.duration = Math.max(details.end_seconds || 0, details.end_seconds ? 0 : details.duration_seconds || 0, 0.5);
+    this.duration = this.knownDuration();
     this.showFacts();
     this.fitScreen();
     this.overlays = new Overlays(this, details.variants);
@@ -691,6 +696,13 @@ class VideoPage {
     await this.addStrips();
     this.isReady = true;
     document.body.dataset.ready = "yes";
+  }
+  // Until the player knows better: where rows end, else what the catalog states and labels reach.
+  knownDuration() {
+    const { end_seconds, duration_seconds, labels } = this.details;
+    if (end_seconds) return Math.max(end_seconds, 0.5);
+    const ends = labels.lanes.flatMap((lane) => lane.spans.map(([, end]) => end));
+    return ends.reduce((most, end) => Math.max(most, end), Math.max(duration_seconds || 0, 0.5));
   }
   addProblem(text) {
     this.problems.add(text);
@@ -707,7 +719,7 @@ class VideoPage {
     const shown = video.videoWidth ? video.videoWidth / video.videoHeight : width / height;
     const screen = byId("screen");
     screen.style.aspectRatio = String(shown);
-    screen.style.width = `min(100%, calc(${window.matchMedia("(max-width: 760px)").matches ? 34 : 56}vh * ${shown}))`;
+    screen.style.width = `min(100%, calc(${window.matchMedia("(max-width: 760px)").matches ? 34 : 48}vh * ${shown}))`;
   }
   showFacts() {
     const details = this.details;
@@ -716,9 +728,10 @@ class VideoPage {
     if (details.duration_seconds !== null)
       rows.push(["duration", `${timeText(details.duration_seconds, 2)} ${details.duration_is === "claimed" ? "as the catalog states it" : "by its rows"}`]);
     if (details.end_seconds !== null) rows.push(["rows end at", timeText(details.end_seconds, 3)]);
-    if (details.frame_size) rows.push(["frame", `${details.frame_size[0]} × ${details.frame_size[1]} pixels`]);
     const media = details.media;
-    if (media.is_available) rows.push(["file", `${media.content_type}, ${(media.size_bytes / 1e6).toFixed(2)} MB`]);
+    const size = details.frame_size ? `${details.frame_size[0]} × ${details.frame_size[1]} pixels` : "";
+    const file = media.is_available ? `${media.content_type}, ${(media.size_bytes / 1e6).toFixed(2)} MB` : "";
+    if (size || file) rows.push(["file", [size, file].filter(Boolean).join(", ")]);
     for (const [key, value] of Object.entries(details.metadata)) if (key !== "title") rows.push([key, el("bdi", {}, value)]);
     const table = el("table", { className: "facts" }, ...rows.map(([name, value]) => el("tr", {}, el("th", {}, el("bdi", {}, name)), el("td", {}, value))));
     byId("facts").replaceChildren(...[markList([...(media.notes || []), ...marksOf(details.variants)]), table].filter(Boolean));
@@ -789,7 +802,7 @@ class VideoPage {
     byId("sound").addEventListener("click", (event) => {
       const video = byId("video");
       video.muted = !video.muted;
-      event.target.textContent = video.muted ? "Sound off" : "Sound on";
+      event.target.textContent = video.muted ? "Muted" : "Sound on";
       event.target.setAttribute("aria-pressed", String(!video.muted));
     });
     window.addEventListener("resize", () => { this.fitScreen(); this.overlays.draw(); });
@@ -820,7 +833,7 @@ class VideoPage {
     labels.lanes.forEach((lane, number) => timeline.add(labelLane(lane, PALETTE[number % PALETTE.length])));
     if (scores.lanes.length) timeline.heading(["scores of models", ...scores.notes].join(" · "));
     for (const lane of scores.lanes)
-      timeline.add(barLane({ name: lane.run, notes: lane.notes, spans: lane.spans, scores: lane.scores,
+      timeline.add(barLane({ name: lane.run, notes: lane.notes.map(laneTag), spans: lane.spans, scores: lane.scores,
         what: [lane.model, lane.user && `user ${lane.user}`].filter(Boolean).join(", ") }));
     if (predictions.predictions.length) timeline.heading(["predictions", ...predictions.notes].join(" · "));
     for (const one of predictions.predictions) this.addPredictionLane(one);
@@ -830,7 +843,7 @@ class VideoPage {
     const best = new Set(one.segments.flatMap((segment, row) => (segment.rank <= count ? [row] : [])));
     const what = count ? `the ${count === 1 ? "highest" : `${count} highest`} of ${n} segments ${count === 1 ? "is" : "are"} blue` : `${n} segment`;
     const marked = one.marked.length ? "; red: marked by the person" : "";
-    this.timeline.add(barLane({ name: `for ${one.person || "no user"}, by ${one.model}`, notes: [],
+    this.timeline.add(barLane({ name: `for ${one.person || "no user"}, by ${one.model}`, notes: [...new Set(one.notes.map(laneTag))].filter((tag) => !tag.startsWith("no attention")),
       spans: one.segments.map(({ start, end }) => [start, end]), scores: one.segments.map(({ score }) => score),
       best, marked: one.marked, what: what + marked }));
   }
@@ -866,7 +879,7 @@ class VideoPage {
     const clips = [...one.history].sort((a, b) => size(b) - size(a));
     const most = Math.max(1e-12, ...one.history.flatMap((clip) => Object.values(clip.weights).flat()));
     const count = `${clips.length} liked ${clips.length === 1 ? "clip" : "clips"}`;
-    const lead = kinds.length ? `${count}, the highest mean weight first; bars from 0 to ${numberText(most)}` : count;
+    const lead = kinds.length ? `${count} with their weight (${kinds.join(", ")}): mean over the segments, and of the segment at the cursor; bars from 0 to ${numberText(most)}` : count;
     return el("div", { className: "card" },
       el("h3", {}, el("bdi", {}, `for ${one.person || "no user"}, by ${one.model}`)), markList(one.notes),
       el("p", { className: "small" }, lead),
@@ -884,8 +897,8 @@ class VideoPage {
     const text = el("div", { className: "text" }, id, ` ${timeText(clip.start, 2)} to ${timeText(clip.end, 2)}`);
     for (const kind of kinds) {
       const values = clip.weights[kind] || [];
-      text.append(this.weightBar(`${kind}, mean`, mean(values), most));
-      const now = this.weightBar(`${kind}, here`, 0, most);
+      text.append(this.weightBar(kinds.length > 1 ? `${kind}, mean` : "mean", mean(values), most));
+      const now = this.weightBar(kinds.length > 1 ? `${kind}, here` : "here", 0, most);
       this.weightBars.push({ node: now, values, most, segments: one.segments });
       text.append(now);
     }
