@@ -22,7 +22,7 @@ from trainer.cli.options import (
 )
 from trainer.evaluation.phd2_protocol import PHD2
 from trainer.evaluation.statistics import Evaluation, confidence_intervals
-from trainer.plots.html_report import ReportSection, render_page
+from trainer.plots.html_report import Report, ReportSection, render_page, report_metrics
 from trainer.plots.prediction_report import pictures_of
 
 
@@ -66,16 +66,25 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         png = draw_timeline(prediction, pictures=pictures_of(options.folder, video))
         caption = _caption(measured, (user, video), len(prediction.history))
         sections.append(ReportSection(f"user {user}, video {video}", caption, png))
-    recipe = restored.recipe
-    table = [
+    recipe, catalog = restored.recipe, restored.data.catalog.name
+    intervals = confidence_intervals([measured])
+    made_of = [
         ("recipe", f"{recipe.name}: {recipe.source}"),
-        ("checkpoint", restored.sha256),
         ("protocol", measured.protocol),
+        ("checkpoint, sha256", restored.sha256),
+        ("ids, sha256", next(iter(intervals.values())).ids_sha256),
     ]
-    for metric, interval in confidence_intervals([measured]).items():
-        table.append((metric, str(interval)))
-    title = f"{recipe.name} on {restored.data.catalog.name}, {options.split} users"
-    content = render_page(title, table, answers.provenance.marks, recipe.gaps, sections)
+    report = Report(
+        title=f"{recipe.name} on {catalog}, {options.split} users",
+        catalog=catalog,
+        notes=tuple(dict.fromkeys(answers.provenance.marks)),
+        summary=_summary(measured, options.split, len(sections)),
+        metrics=report_metrics(intervals),
+        sections=sections,
+        made_of=made_of,
+        gaps=recipe.gaps,
+    )
+    content = render_page(report)
     file = request.layout.report / f"{request.name}.html"
     publish(file, content, replace=True)
     yield f"page     {file}"
@@ -96,6 +105,15 @@ def choose_users(measured: Evaluation, users: Sequence[str], count: int) -> list
     n_shown = min(count, len(best_first))
     ranks = np.linspace(0, len(best_first) - 1, n_shown).round().astype(int)
     return [measured.ids[position] for position in best_first[ranks]]
+
+
+def _summary(measured: Evaluation, split: str, shown: int) -> str:
+    dropped = f"; {len(measured.dropped)} have none" if measured.dropped else ""
+    return (
+        f"Means over {len(measured.ids)} {split} users with a value{dropped}. An interval is the "
+        f"range for other users of the same kind. {shown} of them are shown below, from the "
+        "highest to the lowest average precision."
+    )
 
 
 def _caption(measured: Evaluation, key: Key, n_history: int) -> str:

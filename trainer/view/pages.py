@@ -49,14 +49,15 @@ def render(template: str, **values: object) -> bytes:
     return _environment().get_template(template).render(**values).encode()
 
 
-def render_single_file(template: str, **values: object) -> bytes:
+def render_single_file(template: str, *, has_script: bool = True, **values: object) -> bytes:
     """A page that holds its style and script, and loads nothing.
 
     Its Content-Security-Policy names both by their sha256, so no other script in it can run.
     """
-    style, script = asset(STYLE), asset(SCRIPT)
+    style, script = asset(STYLE), asset(SCRIPT) if has_script else ""
+    scripts = _source(script) if has_script else "'none'"
     policy = (
-        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
+        f"default-src 'none'; script-src {scripts}; style-src {_source(style)}; "
         "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
     icon = base64.b64encode(asset(ICON).encode()).decode()

@@ -129,9 +129,7 @@ def _data_address(media: MediaFile) -> str:
     return f"data:{media.content_type};base64,{content}"
 
 
-def _pictures(
-    snapshot: Snapshot, details: dict[str, JSON], video_id: str, most: int
-) -> list[JSON]:
+def _pictures(snapshot: Snapshot, details: dict[str, JSON], video_id: str, most: int) -> list[JSON]:
     """At most `most` stored pictures as base64, evenly spaced; `details` gets their spans."""
     shown = details["pictures"]
     if not isinstance(shown, dict) or not isinstance(shown["spans"], list):

@@ -871,6 +871,7 @@ class VideoPage {
       box.append(el("p", { className: "small" }, "None is stored for this video. `video-highlights predict MODEL FOLDER VIDEO_ID --user ID` keeps one here."));
     this.weightBars = [];
     for (const one of found) box.append(this.predictionCard(one));
+    this.updateWeights(this.player.time());
   }
   predictionCard(one) {
     const kinds = [...new Set(one.history.flatMap((clip) => Object.keys(clip.weights)))];

@@ -218,7 +218,7 @@ def test_keys(chromium: Browser, client: Client) -> None:
         chromium.wait(
             f"Math.abs({now} - {seconds}) < 0.011 && !document.getElementById('video').seeking"
         )
-        chromium.wait(f"Math.abs(videoPage.frameSeconds - {seconds}) < 0.11")
+        chromium.wait(f"Math.abs(videoPage.frameSeconds - {seconds}) < 0.05")
     width = "(videoPage.timeline.view[1] - videoPage.timeline.view[0])"
     chromium.press("+")
     assert chromium.run(f"return {width};") == 6
