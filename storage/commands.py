@@ -42,6 +42,7 @@ EXTRAS = {
     "torchvision": "features",
     "tqdm": "features",
     "yt_dlp": "download",
+    "jinja2": "train",
     "sklearn": "train",
     "tensorboard": "train",
     "cryptography": "cluster",

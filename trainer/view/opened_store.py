@@ -7,6 +7,7 @@ rows are read.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from storage.features.store import FeatureStore, VariantReader
 
 UNREADABLE = (HighlightsError, OSError, ValueError, KeyError, TypeError)
 """What reading a damaged part of a store may raise: it becomes a message on the page."""
+SHARE_OF_REST = 20
+"""A store that took one second to open is not opened again within so many."""
 Stamp = tuple[tuple[str, int], ...]
 
 
@@ -83,18 +86,33 @@ class OpenedStore:
         self.layout = Layout(folder.parent, folder.name)
         self.lock = threading.RLock()
         self._stamp: Stamp = ()
+        self._next_look = 0.0
         self._snapshot: Snapshot | None = None
         if not self.layout.catalog_file.is_file():
             raise LookupFailed(f"no catalog in {folder}; give ROOT/<catalog>, such as data/sample")
 
     def snapshot(self) -> Snapshot:
-        """The store as it is now. Raises IntegrityError if its catalog is damaged."""
+        """The store as it is now, or was a moment ago.
+
+        Raises IntegrityError if its catalog is damaged.
+        """
         with self.lock:
-            stamp = self._current_stamp()
-            if self._snapshot is None or stamp != self._stamp:
-                self._snapshot = _open(self.layout)
-                self._stamp = stamp
+            if self._snapshot is None or time.monotonic() >= self._next_look:
+                self._snapshot = self._reopened(self._snapshot)
             return self._snapshot
+
+    def _reopened(self, known: Snapshot | None) -> Snapshot:
+        """`known` if nothing has changed since."""
+        stamp = self._current_stamp()
+        if known is not None and stamp == self._stamp:
+            return known
+        started = time.monotonic()
+        opened = _open(self.layout)
+        self._stamp = stamp
+        # A build commits every few seconds, and opening a large store takes some.
+        ended = time.monotonic()
+        self._next_look = ended + SHARE_OF_REST * (ended - started)
+        return opened
 
     def _current_stamp(self) -> Stamp:
         """Times of change. A manifest is replaced by renaming, which changes its folder's time."""

@@ -349,7 +349,7 @@ class Overlays {
     context.clearRect(0, 0, width, height);
     const [frameWidth, frameHeight] = this.page.frameSize();
     const scale = { x: width / frameWidth, y: height / frameHeight, ratio };
-    const lines = [];
+    const lines = [], marks = new Set();
     for (const one of this.kinds) {
       const found = this.find(one, t);
       if (!one.isOn) continue;
@@ -360,7 +360,10 @@ class Overlays {
       context.setLineDash(found.isExact ? [] : [5 * ratio, 4 * ratio]);
       DRAW[one.kind](context, found.items, one, scale, this.page.classes);
       context.restore();
+      for (const note of one.notes) marks.add(`${shortName(one.variant)}: ${shortMark(note)}`);
     }
+    context.font = `${11 * ratio}px system-ui, sans-serif`;
+    if (marks.size) drawTag(context, [...marks].join(", "), 0, height, ratio, "#9a3412");
     byId("rows-now").replaceChildren(...lines);
     canvas.dataset.seconds = String(t);
   }
@@ -373,22 +376,27 @@ class Overlays {
   }
 }
 
+// A text on a ground, its lower left corner at (left, bottom), moved into the canvas.
+function drawTag(context, text, left, bottom, ratio, colour) {
+  const wide = context.measureText(text).width + 6 * ratio, high = 15 * ratio;
+  const edge = clamp(left, 0, Math.max(0, context.canvas.width - wide));
+  const top = clamp(bottom - high, 0, context.canvas.height - high);
+  context.fillStyle = colour;
+  context.fillRect(edge, top, wide, high);
+  context.fillStyle = "#fff";
+  context.fillText(text, edge + 3 * ratio, top + 11 * ratio);
+}
+
 const DRAW = {
   boxes(context, items, one, { x, y, ratio }, classes) {
     context.lineWidth = 2 * ratio;
     context.font = `${11 * ratio}px system-ui, sans-serif`;
-    for (const [left, top, right, bottom, score, kind] of items) {
-      context.strokeStyle = one.colour;
-      context.strokeRect(left * x, top * y, (right - left) * x, (bottom - top) * y);
+    context.strokeStyle = one.colour;
+    for (const [left, top, right, bottom] of items) context.strokeRect(left * x, top * y, (right - left) * x, (bottom - top) * y);
+    // After all boxes, so that no line crosses a name.
+    for (const [left, top, , , score, kind] of items) {
       const name = kind === undefined ? "" : `${classes[kind] || `class ${kind}`} `;
-      const text = `${name}${score.toFixed(2)}`;
-      const wide = context.measureText(text).width + 6 * ratio, high = 15 * ratio;
-      const at = clamp(top * y - high, 0, context.canvas.height - high);
-      const edge = clamp(left * x, 0, Math.max(0, context.canvas.width - wide));
-      context.fillStyle = one.colour;
-      context.fillRect(edge, at, wide, high);
-      context.fillStyle = "#fff";
-      context.fillText(text, edge + 3 * ratio, at + 11 * ratio);
+      drawTag(context, `${name}${score.toFixed(2)}`, left * x, top * y, ratio, one.colour);
     }
   },
   joints(context, persons, one, { x, y, ratio }) {
