@@ -57,9 +57,11 @@ def spans_of(frames: int, rate: float = FRAMES_PER_SECOND) -> Array:
     return np.stack([starts, np.arange(1, frames + 1) / rate], 1)
 
 
-def write_viewed_store(root: Path, *, with_media: bool = True) -> Path:
+def write_viewed_store(
+    root: Path, *, with_media: bool = True, container_start_seconds: float = 0.0
+) -> Path:
     """`ROOT/seen`: four videos with titles, labels, detections, joints, saliency, pictures, scores
-    and a prediction.
+    and a prediction. With `container_start_seconds` the films are Matroska whose clock begins then.
     """
     layout = Layout(root, "seen")
     marks = [(FILM, "anna", 1.0, 3.0), (FILM, HOSTILE_PERSON, 4.5, 6.0), (LIKED, "anna", 0.5, 2.0)]
@@ -80,33 +82,56 @@ def write_viewed_store(root: Path, *, with_media: bool = True) -> Path:
     write_catalog(layout, catalog)
     if with_media:
         for video_id, frames in ((FILM, FRAMES), (LIKED, 40)):
-            write_film(layout.sources / f"{video_id}.mp4", frames)
-    _write_features(layout)
+            suffix = "mkv" if container_start_seconds else "mp4"
+            file = layout.sources / f"{video_id}.{suffix}"
+            write_film(file, frames, "-output_ts_offset", str(container_start_seconds))
+    _write_features(layout, container_start_seconds)
     _write_scores(layout)
     _write_prediction(layout)
     return layout.folder
 
 
-def write_film(path: Path, frames: int) -> None:
+def write_film(path: Path, frames: int, *options: str) -> None:
     """A film of coded frames as H.264 in 4:2:0, which browsers play."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = [coded_frame(number, HEIGHT, WIDTH) for number in range(frames)]
-    encode(path, shown, "-pix_fmt", "yuv420p", "-qp", "10", "-g", "12", fps=str(FRAMES_PER_SECOND))
+    encode(
+        path,
+        shown,
+        "-pix_fmt",
+        "yuv420p",
+        "-qp",
+        "10",
+        "-g",
+        "12",
+        *options,
+        fps=str(FRAMES_PER_SECOND),
+    )
 
 
 def commit_variant(
-    layout: Layout, variant: str, settings: dict[str, JSON], tracks: list[FeatureTrack]
+    layout: Layout,
+    variant: str,
+    settings: dict[str, JSON],
+    tracks: list[FeatureTrack],
+    container_start_seconds: float = 0.0,
 ) -> str:
     """Commit tracks as a variant; every other video has a reason. Returns its full name."""
     files = layout.variant(variant, fingerprint(settings))
     publish(files.settings_file, readable_json(settings), replace=False)
     done = {track.video_id: track for track in tracks}
     reasons = {SHORT: "too_short", MISSING: "not_found"}
-    probe: JSON = {"width": WIDTH, "height": HEIGHT, "display_matrix": [1, 0, 0, 1]}
+    probe: JSON = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "display_matrix": [1, 0, 0, 1],
+        "container_start_seconds": container_start_seconds,
+    }
+    facts: dict[str, JSON] = {"probe": probe, "decode": {"first_pts_seconds": 0.0}}
     for shard in range(SHARDS):
         mine = [one for one in (FILM, LIKED, SHORT, MISSING) if shard_of(one, SHARDS) == shard]
         entries = {
-            one: ManifestEntry(DONE, facts={"probe": probe})
+            one: ManifestEntry(DONE, facts=facts)
             if one in done
             else ManifestEntry(failure_status(reasons.get(one, "private")))
             for one in sorted(mine)
@@ -124,7 +149,7 @@ def commit_variant(
     return files.folder.name
 
 
-def _write_features(layout: Layout) -> None:
+def _write_features(layout: Layout, container_start_seconds: float) -> None:
     lefts_tops = np.array([box_of(frame) for frame in range(FRAMES)], np.float32)
     # x1, y1, x2, y2, score, class: the class of frame k is k modulo 80.
     numbers = np.arange(FRAMES, dtype=np.float32)[:, None]
@@ -156,7 +181,8 @@ def _write_features(layout: Layout) -> None:
         "yolov5": ("sha256:ab", [FeatureTrack(FILM, every_frame, {"detections": detections})]),
     }
     for variant, (weights, of_variant) in tracks.items():
-        commit_variant(layout, variant, {"extractor": variant, "weights": weights}, of_variant)
+        settings: dict[str, JSON] = {"extractor": variant, "weights": weights}
+        commit_variant(layout, variant, settings, of_variant, container_start_seconds)
 
 
 def _write_scores(layout: Layout) -> None:

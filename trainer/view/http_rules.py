@@ -90,7 +90,7 @@ def parse_range(header: str | None, size_bytes: int) -> ByteRange | None:
     else:
         end = min(int(last) + 1, size_bytes) if last else size_bytes
         wanted = ByteRange(int(first), end)
-        # RFC 9110: a range whose last byte lies before its first is no range at all.
+        # RFC 9110: a range whose last byte lies before its first is invalid, so it is ignored.
         if last and int(last) < int(first):
             return None
     if wanted.first >= wanted.end:

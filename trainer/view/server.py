@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import socketserver
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -101,6 +102,11 @@ class StoreServer(ThreadingHTTPServer):
         """Bind, without looking the address's name up, which may ask another machine."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = ADDRESS, int(self.server_address[1])
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a browser that left, as it does whenever a person seeks."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     @property
     def address(self) -> str:

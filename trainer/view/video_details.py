@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -36,7 +37,7 @@ def details_json(snapshot: Snapshot, scores: StoredScores, video_id: str) -> dic
         "duration_seconds": seconds,
         "duration_is": source,
         "end_seconds": _end_of_rows(snapshot, video_id),
-        "frame_size": frame_size(snapshot, video_id),
+        **recorded_facts(snapshot, video_id),
         "media": media_json(media_of(snapshot, video_id)),
         "variants": variants,
         "pictures": pictures_json(snapshot, video_id),
@@ -142,17 +143,34 @@ def _end_of_rows(snapshot: Snapshot, video_id: str) -> float | None:
     return max(ends, default=None)
 
 
-def frame_size(snapshot: Snapshot, video_id: str) -> JSON:
-    """Width and height of a decoded, upright frame; None where no variant recorded them."""
+def recorded_facts(snapshot: Snapshot, video_id: str) -> dict[str, JSON]:
+    """What decoding recorded of the file; None for what no variant recorded.
+
+    `frame_size`: width and height of a decoded, upright frame. `container_start_seconds`: the
+    container's start on its own clock; browsers show times on that clock, rows count from its
+    start. `first_frame_seconds`: the first frame, since the container's start.
+    """
+    answer: dict[str, JSON] = dict.fromkeys(
+        ("frame_size", "container_start_seconds", "first_frame_seconds")
+    )
     for variant in snapshot.readers_of(video_id).values():
         try:
-            probe = variant.reader.entry(video_id).facts.get("probe")
+            facts = variant.reader.entry(video_id).facts
         except UNREADABLE:
-            continue
-        size = _upright_size(probe) if isinstance(probe, dict) else None
-        if size is not None:
-            return size
-    return None
+            continue  # the variant's own entry says what is wrong
+        probe, decode = facts.get("probe"), facts.get("decode")
+        if isinstance(probe, dict):
+            answer["frame_size"] = _upright_size(probe)
+            answer["container_start_seconds"] = _number(probe.get("container_start_seconds"))
+            first = decode.get("first_pts_seconds") if isinstance(decode, dict) else None
+            answer["first_frame_seconds"] = _number(first)
+            break
+    return answer
+
+
+def _number(value: JSON) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
 
 
 def _upright_size(probe: Mapping[str, JSON]) -> list[JSON] | None:

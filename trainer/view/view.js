@@ -200,22 +200,32 @@ class ListPage {
 
 // ---- players: all have time(), seek(), play(), pause(), isPaused() ------------------------------
 
+// Rows count seconds from the container's start. A browser shows the container's own clock, which
+// may begin at 5 s; whether it does is seen at the first frame, whose time decoding recorded.
 class MoviePlayer {
-  constructor(video, onFrame) {
-    this.video = video;
-    this.hasFrameTimes = "requestVideoFrameCallback" in video;
-    if (this.hasFrameTimes) {
+  constructor(video, details, onFrame) {
+    Object.assign(this, { video, start: 0 });
+    if ("requestVideoFrameCallback" in video) {
       const shown = (now, frame) => {
-        onFrame(frame.mediaTime);
+        onFrame(frame.mediaTime - this.start);
         video.requestVideoFrameCallback(shown);
       };
-      video.requestVideoFrameCallback(shown);
+      video.requestVideoFrameCallback((now, frame) => {
+        this.findStart(frame.mediaTime, details);
+        shown(now, frame);
+      });
     } else {
-      for (const name of ["seeked", "timeupdate", "loadeddata"]) video.addEventListener(name, () => onFrame(video.currentTime));
+      for (const name of ["seeked", "timeupdate", "loadeddata"]) video.addEventListener(name, () => onFrame(this.time()));
     }
   }
-  time() { return this.video.currentTime; }
-  seek(seconds) { this.video.currentTime = seconds; }
+  findStart(mediaTime, { container_start_seconds: start, first_frame_seconds: first }) {
+    const isAtStart = this.video.currentTime === 0;
+    if (!isAtStart || start === null || first === null) return;
+    if (Math.abs(mediaTime - (start + first)) < Math.abs(mediaTime - first)) this.start = start;
+  }
+  time() { return Math.max(0, this.video.currentTime - this.start); }
+  seek(seconds) { this.video.currentTime = seconds + this.start; }
+  duration() { return this.video.duration - this.start; }
   play() { this.video.play().catch(() => { /* paused again before it began */ }); }
   pause() { this.video.pause(); }
   isPaused() { return this.video.paused; }
@@ -752,14 +762,12 @@ class VideoPage {
       this.useStills(this.details.media.is_available ? "the video is not in this file" : `no video: ${this.details.media.reason}`);
       return;
     }
-    this.player = new MoviePlayer(video, (seconds) => this.frameShown(seconds));
+    this.player = new MoviePlayer(video, this.details, (seconds) => this.frameShown(seconds));
     video.muted = true;
     video.addEventListener("loadedmetadata", () => {
       // The file may end after its last row.
-      if (Number.isFinite(video.duration)) this.duration = Math.max(this.details.end_seconds || 0, video.duration);
-      this.timeline.setView(0, this.duration);
       this.fitScreen();
-      this.overlays.draw();
+      this.useDuration();
     });
     video.addEventListener("error", () => this.useStills("this browser cannot play the file"));
     const tick = () => {
@@ -783,7 +791,17 @@ class VideoPage {
     });
     this.timeChanged();
   }
+  useDuration() {
+    const seconds = this.player.duration();
+    if (!Number.isFinite(seconds)) return;
+    this.duration = Math.max(this.details.end_seconds || 0, seconds);
+    this.timeline.setView(0, this.duration);
+  }
   frameShown(seconds) {
+    if (this.player && this.player.start && !this.knowsStart) {
+      this.knowsStart = true;
+      this.useDuration();
+    }
     this.frameSeconds = seconds;
     this.overlays.need(seconds);
     this.overlays.draw();

@@ -140,6 +140,21 @@ def test_boxes_lie_on_the_frame_they_belong_to(
 ) -> None:
     """The number in the frame's pixels decides where its box must be."""
     open_video(chromium, client, size)
+    check_boxes(chromium)
+
+
+def test_boxes_lie_on_their_frames_if_the_clock_begins_late(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    """Chromium shows a Matroska's own clock; rows count from the container's start."""
+    with serving(write_viewed_store(tmp_path, container_start_seconds=5.0)) as client:
+        open_video(chromium, client, "desktop")
+        chromium.wait("videoPage.player.start === 5")
+        assert abs(chromium.run("return videoPage.duration;") - 12) < 0.2
+        check_boxes(chromium)
+
+
+def check_boxes(chromium: Browser) -> None:
     colour = only_detections(chromium)
     for seconds in (0.0, 0.05, 1.0, 3.33, 7.7, 9.95, 10.0, 11.9, 2.5):
         chromium.run("videoPage.seek(arguments[0]);", seconds)
