@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "table": ("trainer", "print a table of a paper, published beside measured"),
     "predict": ("trainer", "score one video for one user"),
     "report": ("trainer", "write a page of timelines for some users"),
+    "view": ("trainer", "look at a feature store in a browser"),
     "maps": ("trainer", "draw distinction maps of PLD-VHD"),
     "plant": ("trainer", "make a store with synthetic preferences"),
     "baselines": ("trainer", "score rankers that learn nothing"),

@@ -325,6 +325,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.metrics",
         "trainer.training",
     },
+    "trainer.view": {
+        "storage",
+        "storage.base",
+        "storage.catalog",
+        "storage.features",
+        "storage.files",
+    },
     "trainer.plots": {
         "storage.base",
         "storage.catalog",
@@ -333,6 +340,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.evaluation",
         "trainer.inference",
         "trainer.metrics",
+        "trainer.view",
     },
     "trainer.synthetic": {
         "storage.base",
@@ -355,6 +363,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.plots",
         "trainer.synthetic",
         "trainer.training",
+        "trainer.view",
     },
     "tasks.config": {
         "models",

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "trainer.cli.report",
         "a page of timelines: a trained network's predictions for some users",
     ),
+    "view": ("trainer.cli.view", "look at a feature store in a browser"),
     "maps": ("trainer.cli.maps", "distinction maps of PLD-VHD drawn over frames"),
     "synthesize": (
         "trainer.cli.synthesize",
