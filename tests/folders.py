@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage.base": set(),
     "storage.files": {"storage.base"},
     "storage.catalog": {"storage.base", "storage.files"},
-    "storage.features": {"storage.base", "storage.files"},
+    "storage.features": {"storage.base", "storage.catalog", "storage.files"},
     "storage.maintenance": {"storage.base", "storage.catalog", "storage.features", "storage.files"},
     "storage": {
         "storage.base",

@@ -1,4 +1,6 @@
-"""Rewrites a shard's live rows into new parts: `compact` drops superseded rows, `rebase` times.
+"""Rewrites a shard's live rows into new parts.
+
+`compact` drops superseded rows, `rebase` times, and `drop_videos` all that there is of some videos.
 
 A kill at any instant leaves the old manifest with its parts, or the new one: the new parts are
 published first, the manifest is replaced, and only then are the old parts removed.
@@ -6,7 +8,7 @@ published first, the manifest is replaced, and only then are the old parts remov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from storage.base.errors import IntegrityError, LookupFailed
@@ -16,7 +18,7 @@ from storage.base.video_status import failure_status
 from storage.features.commit import DEFAULT_PART_BYTES, PartPublisher, split_by_size
 from storage.features.manifest import ManifestEntry, ShardManifest
 from storage.features.manifest_file import read_manifest, write_manifest
-from storage.features.part_reader import PartReader
+from storage.features.part_reader import PartReader, part_files
 from storage.files.atomic_write import remove
 
 Readers = Mapping[str, PartReader]
@@ -116,6 +118,55 @@ def _rebased(
         status = failure_status("requested", rebuild_reasons[video_id])
         return ManifestEntry(status, attempts=entry.attempts, facts=entry.facts)
     return entry
+
+
+def drop_videos(
+    layout: VariantLayout,
+    shard: int,
+    is_dropped: Callable[[str], bool],
+    *,
+    max_part_bytes: int = DEFAULT_PART_BYTES,
+) -> ShardManifest | None:
+    """Remove videos from a shard: their entries, and their rows, live or superseded, in all parts.
+
+    A part that holds such rows is replaced by parts with its other live rows; other parts stay as
+    they are. A part that the manifest does not name is removed if it holds such rows. Returns the
+    shard's manifest; None if it has none.
+
+    Raises:
+        IntegrityError: a part cannot be read, or the rows of another video in it are not what its
+            entry says. Nothing was changed then.
+    """
+    known = read_manifest(layout, shard)
+    if known is None:
+        return None
+    readers = {path.name: PartReader(path) for path in part_files(layout, shard)}
+    holding = {file for file, reader in readers.items() if any(map(is_dropped, reader.ids()))}
+    entries = {
+        video_id: entry for video_id, entry in known.entries.items() if not is_dropped(video_id)
+    }
+    parts = tuple(part for part in known.parts if part.file not in holding)
+    manifest = known
+    if len(entries) < len(known.entries) or len(parts) < len(known.parts):
+        moved = {video_id: entry for video_id, entry in entries.items() if entry.part in holding}
+        # All parts of `known`, so that a number in use is not given again.
+        publisher = PartPublisher(layout, known)
+        tracks = (
+            _checked_track(readers[entry.part], video_id, entry)
+            for video_id, entry in sorted(moved.items())
+        )
+        publisher.publish_all(tracks, entries, max_part_bytes)
+        manifest = replace(
+            known,
+            parts=parts + tuple(publisher.parts),
+            entries={**entries, **publisher.entries},
+        )
+        write_manifest(layout, manifest)
+    # Also those of an earlier call that was killed here, which the manifest does not name any more.
+    for file in sorted(holding):
+        remove(layout.folder / file)
+        remove(layout.checksums(file))
+    return manifest
 
 
 def _repack(
