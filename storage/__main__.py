@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
@@ -191,13 +192,17 @@ def _digest(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace) -> int:
-    if options.dry_run:
-        for line in plan(options.folder, options.ids):
-            print(f"would change: {line}" if not line.startswith("NOTE") else line)
+    is_dry = options.dry_run
+    change = plan if is_dry else partial(forget, notify=print_to_stderr)
+    for line in change(options.folder, options.ids):
+        verb = "" if line.startswith("NOTE") else "would remove  " if is_dry else "removed  "
+        print(f"{verb}{line}", flush=True)
+    if is_dry:
         return CLEAN
-    for line in forget(options.folder, options.ids, notify=print_to_stderr):
-        print(line, flush=True)
-    print(f"taken down: {len(set(options.ids))} videos. `python -m storage audit --deep` proves it")
+    print(
+        f"taken down: {len(set(options.ids))} videos; `python -m storage audit --deep "
+        f"{options.folder}` looks for what may be left"
+    )
     return CLEAN
 
 

@@ -59,6 +59,8 @@ def forget(
     """
     layout = _layout(folder)
     _check_ids(video_ids)
+    if not layout.catalog_file.exists():
+        read_catalog(layout.folder)  # says so; a lease would make folders in the wrong place
     with ExitStack() as leases:
         leases.enter_context(lease(layout.forgetting_lease, notify=notify))
         file_traces.finish_catalog(layout)
@@ -169,9 +171,9 @@ def _score_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
             # It cannot be rewritten, and can be made again.
             is_named, action = True, partial(_remove_scores, layout, name)
         if is_named:
-            yield Trace(record, "has scores of them", action)
+            yield Trace(record, "its scores", action)
         for path in superseded_files(layout, name):
-            yield Trace(path, "has scores that no record names", partial(remove, path), False)
+            yield Trace(path, "scores that no record names", partial(remove, path), False)
 
 
 def _remove_scores(layout: Layout, name: str) -> None:
@@ -184,6 +186,8 @@ def _notes(layout: Layout, forgotten: Forgotten, catalog: Catalog) -> Iterator[s
     """What a person has to know beside what is removed."""
     for path in file_traces.published_files(layout, forgotten):
         yield f"NOTE {_still_names(layout, path)}"
+    if count := file_traces.count_elsewhere(layout, forgotten):
+        yield f"NOTE {count} of them came from a folder of media: their files there stay"
     for place in exports_of(layout):
         yield f"NOTE the export {place} may hold them: delete it, or make it again"
     before, after = catalog.segments.sha256, catalog.without(forgotten).segments.sha256
@@ -248,7 +252,9 @@ def audit_forgotten(folder: Path, *, deep: bool) -> ForgottenAudit:
     shard_count = read_catalog(layout.folder, with_forgotten=True).shard_count
     traces = [trace for trace in all_traces(layout, forgotten, shard_count) if trace.is_certain]
     for trace in traces:
-        problem = f"{trace.what}, of videos that were taken down; {advice} with their ids"
+        problem = (
+            f"{trace.what}: of a video that was taken down, and left or back; {advice} with its id"
+        )
         findings.append(AuditFinding(FindingKind.FORGOTTEN, trace.path, problem, trace.shard))
     for path in file_traces.raw_traces(layout, forgotten) if deep else ():
         problem = f"its bytes name a video that was taken down; {advice}, or delete the file"

@@ -6,6 +6,7 @@ Annotation files stay as they were published: `published_files` says which name 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -14,9 +15,9 @@ from pathlib import Path
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.paths import Layout, id_in_name
 from storage.base.records import JSON
-from storage.catalog.catalog import TABLES, Catalog, read_catalog, write_catalog
-from storage.catalog.csv_tables import text_column
+from storage.catalog.catalog import TABLES, read_catalog, write_catalog
 from storage.catalog.forgotten import TABLE_SUFFIXES, Forgotten, forgotten_source_files
+from storage.features.media_records import decode_media_record
 from storage.files.atomic_write import publish, remove
 from storage.files.checksummed_json import read_sealed, seal
 from storage.files.process_identity import owner_of_temporary
@@ -34,25 +35,23 @@ _WITHOUT_VIDEOS = frozenset({"time.png"})
 def catalog_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
     """Rows of the catalog, and what an interrupted rewriting of it has left."""
     catalog = read_catalog(layout.folder, with_forgotten=True)
-    tables = [table for table in TABLES if table != "users" and _rows(catalog, table, forgotten)]
-    if tables or catalog.without(forgotten) is not catalog:
-        where = ", ".join(f"{table}.csv" for table in tables) or "its origin"
-        yield Trace(
-            layout.catalog_file,
-            f"names them in {where}",
-            partial(rewrite_catalog, layout, forgotten),
-        )
+    smaller = catalog.without(forgotten)
+    if smaller is not catalog:
+        tables = [
+            f"{table}.csv"
+            for table in TABLES
+            if len(getattr(smaller, table)) < len(getattr(catalog, table))
+        ]
+        where = ", ".join(tables) or "its origin"
+        action = partial(rewrite_catalog, layout, forgotten)
+        yield Trace(layout.catalog_file, f"rows in {where}", action)
     elif layout.forgetting.folder.parent.exists():
         yield Trace(
             layout.forgetting.folder.parent,
-            "was left by an interrupted take-down",
+            "a catalog that an interrupted take-down has left",
             partial(_clear_prepared, layout),
             is_certain=False,
         )
-
-
-def _rows(catalog: Catalog, table: str, forgotten: Forgotten) -> int:
-    return sum(map(forgotten.matches, text_column(getattr(catalog, table), "video_id")))
 
 
 def rewrite_catalog(layout: Layout, forgotten: Forgotten) -> None:
@@ -110,14 +109,27 @@ def media_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
     """Media files, their records, pieces of downloads, and media in the sources."""
     for path in _files(layout.media_folder(0).parent):
         if _is_named_after(path, forgotten):
-            what = "is the record of its media" if path.suffix == ".json" else "is its media"
+            what = "the record of its media" if path.suffix == ".json" else "its media"
             yield Trace(path, what, partial(remove, path))
     for path in forgotten_source_files(layout, forgotten):
-        what = "is a link to its file, which itself stays" if path.is_symlink() else "is its media"
+        what = "the link to its file, which stays" if path.is_symlink() else "its media"
         yield Trace(path, what, partial(remove, path))
     oddities = layout.sources / ODDITIES
     if oddities.is_file() and forgotten.named_in(oddities.read_bytes()):
-        yield Trace(oddities, "has lines about it", partial(_drop_lines, oddities, forgotten))
+        yield Trace(oddities, "lines about it", partial(_drop_lines, oddities, forgotten))
+
+
+def count_elsewhere(layout: Layout, forgotten: Forgotten) -> int:
+    """How many of these videos came from a folder of the user, where their files stay."""
+    count = 0
+    for path in _files(layout.media_folder(0).parent):
+        if path.suffix == ".json" and _is_named_after(path, forgotten):
+            with contextlib.suppress(IntegrityError):
+                record, _ = decode_media_record(path, path.read_bytes())
+                video_id = id_in_name(path.name) or ""
+                own_files = forgotten_source_files(layout, forgotten.of([video_id]))
+                count += record.get("asked") == "folder" and not own_files
+    return count
 
 
 def report_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
@@ -126,9 +138,11 @@ def report_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
     named = {path.with_suffix("") for path in files if _names(path, forgotten)}
     for path in files:
         if path.with_suffix("") in named:
-            yield Trace(path, "names it, or lies beside what names it", partial(remove, path))
+            yield Trace(path, "a report that names it, or lies beside one", partial(remove, path))
         elif _may_show(path):
-            yield Trace(path, "may show it", partial(remove, path), is_certain=False)
+            yield Trace(
+                path, "a picture or page that may show it", partial(remove, path), is_certain=False
+            )
 
 
 def run_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
@@ -138,11 +152,11 @@ def run_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
         if not _names(path, forgotten):
             continue
         if path.parent.name == "times" and path.suffix == ".json":
-            yield Trace(path, "has its times", partial(_drop_times, path, forgotten))
+            yield Trace(path, "its times", partial(_drop_times, path, forgotten))
         elif path.suffix in _LINES:
-            yield Trace(path, "has lines about it", partial(_drop_lines, path, forgotten))
+            yield Trace(path, "lines about it", partial(_drop_lines, path, forgotten))
         else:
-            yield Trace(path, "names it", partial(remove, path))
+            yield Trace(path, "a file that names it", partial(remove, path))
 
 
 def temporary_traces(layout: Layout) -> Iterator[Trace]:
@@ -150,7 +164,9 @@ def temporary_traces(layout: Layout) -> Iterator[Trace]:
     for path in _files(layout.folder):
         owner = owner_of_temporary(path)
         if owner is not None and (owner.is_dead() or owner.is_of_other_boot()):
-            yield Trace(path, "is of an interrupted write", partial(remove, path), is_certain=False)
+            yield Trace(
+                path, "a file of an interrupted write", partial(remove, path), is_certain=False
+            )
 
 
 def published_files(layout: Layout, forgotten: Forgotten) -> list[Path]:
@@ -250,4 +266,4 @@ def _without_keys(value: JSON, forgotten: Forgotten) -> JSON:
 def described(traces: Iterable[Trace], root: Path) -> Iterator[str]:
     """A line for each trace, with its path from `root` on."""
     for trace in traces:
-        yield f"{trace.path.relative_to(root)} {trace.what}"
+        yield f"{trace.path.relative_to(root)}: {trace.what}"

@@ -7,7 +7,7 @@ rows: damaged files that were set aside, and temporaries of interrupted writes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ class Trace:
 
     path: Path
     what: str
-    """The rest of a sentence that begins with the path."""
+    """What it holds, such as `its media`."""
     remove: Callable[[], object]
     """Removes what it holds; calling it again does no harm."""
     is_certain: bool = True
@@ -56,7 +56,7 @@ def shard_traces(layout: Layout, forgotten: Forgotten, shard_count: int) -> Iter
         count = sum(map(forgotten.matches, ids))
         is_unreadable = not ids and variant.index_file.exists()
         if count or is_unreadable:
-            what = f"lists {count} of them" if count else "lists nothing that can be read"
+            what = f"ids: {count}" if count else "an index that cannot be read"
             action = partial(_refresh_index, variant)
             yield Trace(variant.index_file, what, action, is_certain=bool(count))
 
@@ -90,7 +90,7 @@ def _traces_of_shard(
     if is_own_shard and spool.needs_rewrite(spool_folder, forgotten.matches):
         yield Trace(
             spool_folder,
-            "keeps rows of them, or a record that was cut short",
+            "finished rows, or a record that was cut short",
             partial(spool.drop, spool_folder, forgotten.matches),
             is_certain=any(map(forgotten.matches, spool.SpooledVideos(spool_folder).entries)),
             shard=shard,
@@ -106,7 +106,7 @@ def _traces_of_shard(
         if owner_of_temporary(path) or path.suffix == ".damaged":
             yield Trace(
                 path,
-                "may hold rows of them: it was set aside, or its writer was interrupted",
+                "a damaged or unfinished file, which may hold rows",
                 partial(remove, path),
                 is_certain=False,
                 shard=shard,
@@ -126,11 +126,7 @@ def _held_by_parts(
     parts = [file for file, ids in ids_of_parts.items() if any(map(forgotten.matches, ids))]
     if not entries and not parts:
         return ""
-    return f"has {entries} of their statuses, and rows in {_listed(parts, ids_of_parts)}"
-
-
-def _listed(parts: list[str], all_parts: Mapping[str, object]) -> str:
-    return f"{len(parts)} of {len(all_parts)} parts"
+    return f"ids: {entries}; parts with rows: {len(parts)} of {len(ids_of_parts)}"
 
 
 def _ids_of(path: Path) -> tuple[str, ...]:
