@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -214,21 +214,25 @@ def rows_without(
     A user goes with the last target, and with the last link. The marks that such a user gave other
     videos stay: they are labels of those videos, and an annotator need not be a user.
     """
-    kept: dict[str, tuple[Any, ...]] = {}
     gone = {row.video_id for row in tables["videos"] if forgotten.matches(row.video_id)}
-    for table in ("videos", "links", "annotations", "groups", "metadata"):
-        kept[table] = tuple(row for row in tables[table] if row.video_id not in gone)
-    gone_users: set[str] = set()
-    for is_counted in (lambda link: True, lambda link: link.role == "target"):
-        before = _users_of(tables["links"], is_counted)
-        gone_users |= before - _users_of(kept["links"], is_counted)
-    kept["links"] = tuple(row for row in kept["links"] if row.user_id not in gone_users)
-    kept["users"] = tuple(row for row in tables["users"] if row.user_id not in gone_users)
+    kept = {
+        table: tuple(row for row in rows if getattr(row, "video_id", None) not in gone)
+        for table, rows in tables.items()
+    }
+    gone_users = _users_without(tables["links"], kept["links"])
+    for table in ("links", "users"):
+        kept[table] = tuple(row for row in kept[table] if row.user_id not in gone_users)
     return kept
 
 
-def _users_of(links: Iterable[Any], is_counted: Callable[[Any], bool]) -> set[str]:
-    return {link.user_id for link in links if is_counted(link)}
+def _users_without(before: Sequence[Any], after: Sequence[Any]) -> set[str]:
+    """The users who have lost their last target, or their last link."""
+    lost_links = {link.user_id for link in before} - {link.user_id for link in after}
+    return lost_links | (_users_with_target(before) - _users_with_target(after))
+
+
+def _users_with_target(links: Iterable[Any]) -> set[str]:
+    return {link.user_id for link in links if link.role == "target"}
 
 
 def json_without(forgotten: Forgotten, value: JSON) -> JSON:

@@ -8,7 +8,7 @@ published first, the manifest is replaced, and only then are the old parts remov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from storage.base.errors import IntegrityError, LookupFailed
@@ -142,30 +142,39 @@ def drop_videos(
         return None
     readers = {path.name: PartReader(path) for path in part_files(layout, shard)}
     holding = {file for file, reader in readers.items() if any(map(is_dropped, reader.ids()))}
-    entries = {
-        video_id: entry for video_id, entry in known.entries.items() if not is_dropped(video_id)
-    }
-    parts = tuple(part for part in known.parts if part.file not in holding)
     manifest = known
-    if len(entries) < len(known.entries) or len(parts) < len(known.parts):
-        moved = {video_id: entry for video_id, entry in entries.items() if entry.part in holding}
-        # All parts of `known`, so that a number in use is not given again.
-        publisher = PartPublisher(layout, known)
-        tracks = (
-            _checked_track(readers[entry.part], video_id, entry)
-            for video_id, entry in sorted(moved.items())
-        )
-        publisher.publish_all(tracks, entries, max_part_bytes)
-        manifest = replace(
-            known,
-            parts=parts + tuple(publisher.parts),
-            entries={**entries, **publisher.entries},
-        )
-        write_manifest(layout, manifest)
+    if any(map(is_dropped, known.entries)) or holding & {part.file for part in known.parts}:
+        manifest = _publish_without(layout, readers, known, is_dropped, holding, max_part_bytes)
     # Also those of an earlier call that was killed here, which the manifest does not name any more.
     for file in sorted(holding):
         remove(layout.folder / file)
         remove(layout.checksums(file))
+    return manifest
+
+
+def _publish_without(
+    layout: VariantLayout,
+    readers: Readers,
+    known: ShardManifest,
+    is_dropped: Callable[[str], bool],
+    holding: Collection[str],
+    max_part_bytes: int,
+) -> ShardManifest:
+    """Replace the parts `holding` dropped videos by new ones, and then the manifest."""
+    entries = {
+        video_id: entry for video_id, entry in known.entries.items() if not is_dropped(video_id)
+    }
+    moved = {video_id: entry for video_id, entry in entries.items() if entry.part in holding}
+    # All parts of `known`, so that a number in use is not given again.
+    publisher = PartPublisher(layout, known)
+    publisher.publish_all(_tracks_of(readers, moved), moved, max_part_bytes)
+    rest = tuple(part for part in known.parts if part.file not in holding)
+    manifest = replace(
+        known,
+        parts=rest + tuple(publisher.parts),
+        entries={**entries, **publisher.entries},
+    )
+    write_manifest(layout, manifest)
     return manifest
 
 
@@ -192,7 +201,11 @@ def _repack(
 
 def _live_tracks(readers: Readers, manifest: ShardManifest) -> Iterator[FeatureTrack]:
     """The rows of each done video by ascending id, compared with the digest in its entry."""
-    for video_id, entry in sorted(manifest.entries.items()):
+    return _tracks_of(readers, manifest.entries)
+
+
+def _tracks_of(readers: Readers, entries: Mapping[str, ManifestEntry]) -> Iterator[FeatureTrack]:
+    for video_id, entry in sorted(entries.items()):
         if entry.is_done:
             yield _checked_track(readers[entry.part], video_id, entry)
 

@@ -184,7 +184,7 @@ def published_files(layout: Layout, forgotten: Forgotten) -> list[Path]:
 
 
 def raw_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Path]:
-    """Files whose bytes hold the text of a forgotten id, whatever the files are.
+    """Files of any kind whose bytes hold the text of a forgotten id.
 
     Neither sources nor media are read: they are published by others, or of other videos. Ids of
     fewer than 8 characters are not looked for, since they occur by chance.

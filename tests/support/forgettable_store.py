@@ -9,7 +9,7 @@ import numpy as np
 
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout, VariantLayout, video_stem
-from storage.base.records import Annotation, FeatureTrack, Group, Link, Metadata, User, Video
+from storage.base.records import JSON, Annotation, FeatureTrack, Group, Link, Metadata, User, Video
 from storage.base.video_status import DONE, failure_status
 from storage.catalog.catalog import Catalog, shard_of, write_catalog
 from storage.features import spool
@@ -94,9 +94,8 @@ def rows_of(video_id: str, salt: str = "") -> FeatureTrack:
 def _write_files(layout: Layout) -> None:
     for video_id in IDS:
         shard = shard_of(video_id, SHARDS)
-        record = {"asked": "site", "state": "done", "suffix": ".mp4", "size_bytes": 5}
-        record["sha256"] = "0" * 64
-        content = encode_media_record({**record})
+        record: dict[str, JSON] = {"asked": "site", "state": "done", "suffix": ".mp4"}
+        content = encode_media_record({**record, "size_bytes": 5, "sha256": "0" * 64})
         publish(layout.media_record(video_id, shard), content, replace=False)
         publish(layout.media_file(video_id, shard, ".mp4"), b"media", replace=False)
         publish(layout.sources / f"{video_id}.figure.npy", b"mask", replace=False)
@@ -122,8 +121,10 @@ def _write_files(layout: Layout) -> None:
     }
     for name, text in texts.items():
         publish(layout.folder / name, text.encode(), replace=False)
-    times = {"videos": {"": {"clock": 2.0}, GONE: {"decode": 1.0}, STAYS: {"decode": 1.0}}}
-    publish(layout.shard_times("abc", 0), seal({**times}), replace=False)
+    times: dict[str, JSON] = {
+        "videos": {"": {"clock": 2.0}, GONE: {"decode": 1.0}, STAYS: {"decode": 1.0}}
+    }
+    publish(layout.shard_times("abc", 0), seal(times), replace=False)
     publish(layout.run_times("abc"), readable_json({"videos": 2}), replace=False)
 
 

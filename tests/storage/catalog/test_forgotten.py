@@ -6,6 +6,7 @@ import pytest
 
 from storage.base.errors import IntegrityError
 from storage.base.paths import Layout
+from storage.base.records import JSON
 from storage.catalog.catalog import shard_of
 from storage.catalog.forgotten import (
     Forgotten,
@@ -83,9 +84,9 @@ def test_in_bytes_only_long_ids_are_looked_for(forgotten: Forgotten) -> None:
 
 
 def test_texts_that_name_it_are_dropped_from_json(forgotten: Forgotten) -> None:
-    value = {"n": 2, LONG: 1, "cases": [f"1 {LONG}", "2 other", 3], "text": f"of {LONG}"}
+    value: JSON = {"n": 2, LONG: 1, "cases": [f"1 {LONG}", "2 other", 3], "text": f"of {LONG}"}
     expected = {"n": 2, "cases": ["2 other", 3], "text": ""}
-    assert json_without(forgotten, {**value}) == expected
+    assert json_without(forgotten, value) == expected
     assert forgotten.without_naming([f"1 {LONG}", "2 other"]) == ["2 other"]
 
 
