@@ -10,7 +10,6 @@ outside of the catalog's folder are not looked for: exports, backups, the user's
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from storage.catalog.forgotten import Forgotten, read_forgotten, write_forgotten
 from storage.features.manifest_index import read_summaries
 from storage.features.store import variant_layouts
 from storage.files.atomic_write import remove
+from storage.files.checksummed_json import parse_json_object
 from storage.files.file_lock import Notify, lease
 from storage.maintenance import file_traces
 from storage.maintenance.audit import AuditFinding, FindingKind
@@ -188,6 +188,11 @@ def _notes(layout: Layout, forgotten: Forgotten, catalog: Catalog) -> Iterator[s
         yield f"NOTE {_still_names(layout, path)}"
     if count := file_traces.count_elsewhere(layout, forgotten):
         yield f"NOTE {count} of them came from a folder of media: their files there stay"
+    for path in sorted(layout.runs.glob("*/*.safetensors")):
+        yield (
+            f"NOTE {path.relative_to(layout.folder)} may be trained on them, and stays: no rows are "
+            "in it, but what it learnt is"
+        )
     for place in exports_of(layout):
         yield f"NOTE the export {place} may hold them: delete it, or make it again"
     before, after = catalog.segments.sha256, catalog.without(forgotten).segments.sha256
@@ -212,8 +217,8 @@ def exports_of(layout: Layout) -> tuple[str, ...]:
     path = layout.folder / "exports.json"
     if not path.is_file():
         return ()
-    exports = json.loads(path.read_bytes()).get("exports", {})
-    return tuple(map(str, exports))
+    exports = parse_json_object(path, path.read_bytes()).get("exports")
+    return tuple(map(str, exports)) if isinstance(exports, dict | list) else ()
 
 
 @dataclass(frozen=True)
