@@ -190,18 +190,26 @@ def _notes(layout: Layout, forgotten: Forgotten, catalog: Catalog) -> Iterator[s
         yield f"NOTE {count} of them came from a folder of media: their files there stay"
     for path in sorted(layout.runs.glob("*/*.safetensors")):
         yield (
-            f"NOTE {path.relative_to(layout.folder)} may be trained on them, and stays: no rows are "
-            "in it, but what it learnt is"
+            f"NOTE {path.relative_to(layout.folder)} may be trained on them, and stays: it holds no "
+            "rows, but what it learnt from them"
         )
     for place in exports_of(layout):
         yield f"NOTE the export {place} may hold them: delete it, or make it again"
-    before, after = catalog.segments.sha256, catalog.without(forgotten).segments.sha256
-    for variant in variant_layouts(layout.folder) if before != after else ():
-        settings = variant.settings_file
-        if settings.is_file() and before.encode() in settings.read_bytes():
+    yield from _segment_notes(layout, forgotten, catalog)
+
+
+def _segment_notes(layout: Layout, forgotten: Forgotten, catalog: Catalog) -> Iterator[str]:
+    settings = {one.folder.name: one.settings_file for one in variant_layouts(layout.folder)}
+    # The table is made only for variants that depend on one: PHD2's takes seconds.
+    texts = {name: path.read_bytes() for name, path in settings.items() if path.is_file()}
+    texts = {name: text for name, text in texts.items() if b'"time_unit"' in text}
+    if not texts or catalog.segments.sha256 == catalog.without(forgotten).segments.sha256:
+        return
+    for name, text in texts.items():
+        if catalog.segments.sha256.encode() in text:
             yield (
-                f"NOTE {variant.folder.name} has one row for each annotated segment, and its "
-                "fingerprint the digest of all segments: the next build makes a new variant"
+                f"NOTE {name} has one row for each annotated segment, and its fingerprint the "
+                "digest of all segments: the next build makes a new variant"
             )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.paths import Layout, id_in_name
 from storage.base.records import JSON
-from storage.catalog.catalog import TABLES, read_catalog, write_catalog
+from storage.catalog.catalog import TABLES, Catalog, read_catalog, write_catalog
 from storage.catalog.forgotten import TABLE_SUFFIXES, Forgotten, forgotten_source_files
 from storage.features.media_records import decode_media_record
 from storage.files.atomic_write import publish, remove
@@ -43,7 +43,7 @@ def catalog_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
             if len(getattr(smaller, table)) < len(getattr(catalog, table))
         ]
         where = ", ".join(tables) or "its origin"
-        action = partial(rewrite_catalog, layout, forgotten)
+        action = partial(_rewrite_catalog, layout, smaller)
         yield Trace(layout.catalog_file, f"rows in {where}", action)
     elif layout.forgetting.folder.parent.exists():
         yield Trace(
@@ -54,16 +54,14 @@ def catalog_traces(layout: Layout, forgotten: Forgotten) -> Iterator[Trace]:
         )
 
 
-def rewrite_catalog(layout: Layout, forgotten: Forgotten) -> None:
-    """Replace the catalog by one without these videos.
+def _rewrite_catalog(layout: Layout, smaller: Catalog) -> None:
+    """Replace the catalog by a smaller one.
 
     The tables cannot be replaced in one step. So all are written aside first, and an interrupted
     replacement is finished from there by `finish_catalog`.
     """
     _clear_prepared(layout)
-    write_catalog(
-        layout.forgetting, read_catalog(layout.folder, with_forgotten=True).without(forgotten)
-    )
+    write_catalog(layout.forgetting, smaller)
     _replace_catalog(layout)
 
 

@@ -15,14 +15,17 @@ import pytest
 
 from storage.__main__ import main
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
+from storage.base.fingerprint import fingerprint, readable_json
 from storage.base.paths import Layout, video_stem
-from storage.base.records import Link
+from storage.base.records import JSON, Link
 from storage.catalog.catalog import read_catalog, write_catalog
 from storage.catalog.forgotten import id_sha256, read_forgotten
 from storage.features.manifest_file import read_manifest
+from storage.features.media_records import encode_media_record
 from storage.features.spool import SpooledVideos
 from storage.features.store import FeatureStore, variant_layouts
 from storage.files import atomic_write, lease_record
+from storage.files.atomic_write import publish
 from storage.files.checksummed_json import read_sealed
 from storage.files.file_lock import lease
 from storage.forget import audit_forgotten, forget, plan
@@ -323,6 +326,30 @@ def test_exports_are_listed(layout: Layout) -> None:
     (layout.folder / "exports.json").write_text('{"exports": {"/elsewhere/parquet": {}}}')
     lines = list(forget(layout.folder, [GONE]))
     assert "NOTE the export /elsewhere/parquet may hold them: delete it, or make it again" in lines
+
+
+def test_what_no_command_can_remove_is_said(layout: Layout) -> None:
+    (layout.runs / "fit.seed0" / "model.safetensors").write_bytes(b"a network")
+    table = read_catalog(layout.folder).segments
+    settings: dict[str, JSON] = {"extractor": "c3d", "segments": table.description()}
+    segments = layout.variant("c3d.segments", fingerprint(settings))
+    publish(segments.settings_file, readable_json(settings), replace=False)
+    notes = [line for line in forget(layout.folder, [GONE]) if line.startswith("NOTE")]
+    assert any("model.safetensors may be trained on them" in note for note in notes)
+    assert any(
+        note.startswith(f"NOTE {segments.folder.name} has one row for each annotated segment")
+        for note in notes
+    )
+    assert len(notes) == 3
+
+
+def test_files_in_a_folder_of_the_user_are_counted(layout: Layout) -> None:
+    record: dict[str, JSON] = {"asked": "folder", "state": "done", "suffix": ".mp4"}
+    content = encode_media_record({**record, "size_bytes": 5, "sha256": "0" * 64})
+    publish(layout.media_record(GONE, 0), content, replace=True)
+    (layout.sources / f"{GONE}.figure.npy").unlink()
+    notes = list(forget(layout.folder, [GONE]))
+    assert "NOTE 1 of them came from a folder of media: their files there stay" in notes
 
 
 def count_steps(layout: Layout) -> int:
