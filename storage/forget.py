@@ -190,8 +190,8 @@ def _notes(layout: Layout, forgotten: Forgotten, catalog: Catalog) -> Iterator[s
         yield f"NOTE {count} of them came from a folder of media: their files there stay"
     for path in sorted(layout.runs.glob("*/*.safetensors")):
         yield (
-            f"NOTE {path.relative_to(layout.folder)} may be trained on them, and stays: it holds no "
-            "rows, but what it learnt from them"
+            f"NOTE {path.relative_to(layout.folder)} may be trained on them, and stays: it holds "
+            "no rows, but what it learnt from them"
         )
     for place in exports_of(layout):
         yield f"NOTE the export {place} may hold them: delete it, or make it again"
