@@ -50,7 +50,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:This process .* is multi-threaded:DeprecationWarning"
 )
 SEED = int(os.environ.get("SEED", "20261201"))
-KILLS = int(os.environ.get("KILLS", "24"))
+KILLS = int(os.environ.get("KILLS", "20"))
 
 
 @pytest.fixture(scope="module")
