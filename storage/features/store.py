@@ -24,6 +24,7 @@ from storage.base.paths import Layout, VariantLayout, parse_variant
 from storage.base.records import JSON
 from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import read_catalog
+from storage.catalog.forgotten import read_forgotten
 from storage.features.lazy_arrays import VideoHandle
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_file import read_manifest
@@ -183,7 +184,12 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     @cached_property
     def _summaries(self) -> Mapping[int, ShardSummary]:
         with with_repair_advice():
-            return read_summaries(self.layout, by_content=self._verify)
+            summaries = read_summaries(self.layout, by_content=self._verify)
+        # Also while a take-down is under way, and where a copy brought rows back.
+        forgotten = read_forgotten(layout_of_variant(self.layout))
+        if not len(forgotten):
+            return summaries
+        return {shard: summary.without(forgotten.matches) for shard, summary in summaries.items()}
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -294,6 +300,12 @@ class VariantReader(Mapping[str, "VideoHandle"]):
                     self.layout, expected, part, verify=self._verify, check=self._check
                 )
         return self._parts[part.file]
+
+
+def layout_of_variant(variant: VariantLayout) -> Layout:
+    """The layout of the catalog that a variant belongs to."""
+    folder = variant.folder.absolute().parents[1]
+    return Layout(folder.parent, folder.name)
 
 
 def variant_layouts(folder: Path) -> list[VariantLayout]:

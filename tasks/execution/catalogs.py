@@ -22,6 +22,7 @@ from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
+from storage.catalog.forgotten import forgotten_source_files, read_forgotten
 from storage.files import atomic_write
 from tasks.config.own_catalogs import REQUEST_FILE
 from tasks.config.settings import SAMPLES, Settings
@@ -42,7 +43,7 @@ def build_catalog(settings: Settings) -> None:
     if layout.catalog in SAMPLES:
         with progress.progress_bar("drawing the sample", "video") as advance:
             SAMPLES[layout.catalog](layout.sources, advance)
-    dataset = _read_dataset(settings)
+    dataset = _without_forgotten(layout, _read_dataset(settings))
     oddities_file = layout.sources / ODDITIES_FILE
     write_catalog(layout, dataset.catalog)
     write_oddities(oddities_file, dataset.oddities)
@@ -71,6 +72,25 @@ def _read_dataset(settings: Settings) -> ParsedDataset:
                 f"failed in {place.name}, line {place.lineno}: {type(error).__name__}: {error}",
             )
         ) from error
+
+
+def _without_forgotten(layout: Layout, dataset: ParsedDataset) -> ParsedDataset:
+    """The dataset without the videos that were taken down, and without media of them.
+
+    The published files may still name them, and a sample draws all its videos anew.
+    """
+    forgotten = read_forgotten(layout)
+    ids = dataset.catalog.forgotten_ids(forgotten)
+    for path in forgotten_source_files(layout, forgotten):
+        atomic_write.remove(path)
+    if not ids:
+        return dataset
+    progress.log_line(
+        f"{layout.catalog}: left out: {len(ids):,} videos that were taken down; see "
+        f"{layout.forgotten_file}"
+    )
+    oddities = {name: forgotten.without_naming(cases) for name, cases in dataset.oddities.items()}
+    return ParsedDataset(dataset.catalog.without(forgotten), oddities)
 
 
 def _summary_lines(dataset: ParsedDataset, oddities_file: Path, *, is_own: bool) -> Iterator[str]:

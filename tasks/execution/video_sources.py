@@ -19,9 +19,6 @@ from storage.base.records import PLACE
 from storage.catalog.catalog import Catalog
 from tasks.config.settings import Settings
 
-LINKS = "links"
-"""Folder in the catalog's sources with a link to each local file, named by the video's id."""
-
 
 class VideoSources:
     """The source and the rate limiter of each video; one limiter for each site."""
@@ -75,7 +72,7 @@ def source_of(settings: Settings, place: str) -> SourceSettings:
             settings.source, template=place, is_listed=True, allow_private=settings.allow_private
         )
     if place:
-        return replace(settings.source, template=str(settings.layout.sources / LINKS))
+        return replace(settings.source, template=str(settings.layout.links))
     return settings.source
 
 
@@ -98,7 +95,7 @@ def link_local_files(layout: Layout, catalog: Catalog) -> int:
 
     A link whose file was moved is made anew.
     """
-    folder = layout.sources / LINKS
+    folder = layout.links
     count = 0
     for row in catalog.metadata:
         is_file = row.key == PLACE and "://" not in row.value

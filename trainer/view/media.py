@@ -21,8 +21,6 @@ SUFFIXES = (
     *(".mpg", ".mpeg", ".vob", ".wmv", ".asf"),
 )
 """Suffixes that are looked for; those that browsers play come first."""
-LINKS = "links"
-"""Folder in the catalog's sources with links to the files of a folder of the user."""
 _HEAD_BYTES = 512
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA = b"\x1aE\xdf\xa3"
@@ -73,7 +71,7 @@ def find_media(layout: Layout, video_id: str, shard_count: int) -> MediaFile | N
 
 def _places(layout: Layout, video_id: str, shard: int) -> list[Path]:
     """Where its file may be, the likeliest place first."""
-    folders = (layout.sources / LINKS, layout.sources)
+    folders = (layout.links, layout.sources)
     names = [f"{video_id}{suffix}" for suffix in SUFFIXES]
     downloaded = [layout.media_file(video_id, shard, suffix) for suffix in SUFFIXES]
     return [*downloaded, *(folder / name for folder in folders for name in names)]
@@ -108,7 +106,7 @@ def _why_missing(record: dict[str, JSON]) -> str:
     if record.get("asked") == "folder":
         return (
             "its file lies in a folder of yours, which the store does not name; link it as "
-            f"sources/{LINKS}/<id>.<suffix> to see it here"
+            "sources/links/<id>.<suffix> to see it here"
         )
     return "its file was fetched, and is not in the store any more"
 
