@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "seal": ("storage", "add checksums to parts of earlier releases"),
     "compact": ("storage", "pack the parts of each shard anew"),
     "digest": ("storage", "one sha256 for each variant of a store"),
+    "export": ("storage", "write features in a form that other programs read"),
     "doctor": ("pipeline", "check whether this machine is fit for a run"),
     "weights": ("pipeline", "list, fetch, import and forget published weights"),
     "verify": ("pipeline", "recompute some stored rows and compare"),

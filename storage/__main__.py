@@ -1,4 +1,6 @@
-"""`python -m storage audit | seal | compact | digest FOLDER`, where FOLDER is `ROOT/<catalog>`.
+"""`python -m storage audit | seal | compact | digest | export FOLDER`, with FOLDER `ROOT/<catalog>`.
+
+`import FOLDER --into ROOT/<catalog>` takes features of others into a store.
 
 Exit codes: 0 clean, 2 wrong use, 4 the machine or another process blocks it, 5 something differs
 from its record.
@@ -15,6 +17,10 @@ from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, Syst
 from storage.base.paths import Layout, VariantLayout
 from storage.catalog.catalog import read_catalog
 from storage.commands import run_and_exit
+from storage.export.provenance import Statement
+from storage.export.registry import FORMATS
+from storage.export.run import ExportRequest, ExportSummary, default_clip_seconds, export_store
+from storage.export.selection import SelectionRequest, read_ids
 from storage.features.commit import DEFAULT_PART_BYTES
 from storage.features.compaction import compact
 from storage.features.manifest_file import read_manifest
@@ -26,6 +32,7 @@ from storage.maintenance.audit import VariantAudit, audit
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.repair import repair, repair_media
 from storage.maintenance.sealing import seal_store
+from storage.progress_lines import ProgressLines
 
 CLEAN, WRONG_USE, BLOCKED, VIOLATION = 0, 2, 4, 5
 
@@ -79,9 +86,74 @@ def make_parser() -> argparse.ArgumentParser:
         "digest", help="print one sha256 per variant: equal content, equal digest"
     )
     digesting.set_defaults(command=_digest)
-    for command in (auditing, sealing, compacting, digesting):
+    exporting = commands.add_parser(
+        "export", help="write features in a form that other programs read"
+    )
+    _add_export_options(exporting)
+    for command in (auditing, sealing, compacting, digesting, exporting):
         command.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>")
     return parser
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    forms = "; ".join(f"{name}: {form.description}" for name, form in FORMATS.items())
+    parser.add_argument("--to", required=True, metavar="FORM", choices=FORMATS, help=forms)
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="a new folder, or an empty one"
+    )
+    parser.add_argument(
+        "--variant", action="append", default=[], help="a variant; may be given again; default: all"
+    )
+    parser.add_argument(
+        "--arrays", default="", help="arrays, such as c3d/fc6,c3d/pool5; default: all that fit"
+    )
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="only these ids, one on each line")
+    parser.add_argument(
+        "--split", default="", help="only this split of users, group of videos, or GROUPING/GROUP"
+    )
+    parser.add_argument(
+        "--clip-seconds",
+        type=float,
+        help="average rows over clips of this length, 0 keeps them as stored; default: 2 for npz, "
+        "else 0",
+    )
+    parser.add_argument("--citation", default="", help="what to cite, for the card")
+    parser.add_argument("--licence", default="", help="the licence of the features, for the card")
+    parser.add_argument(
+        "--no-record",
+        action="store_true",
+        help="keep no record in the store, such as one that you may not write to",
+    )
+    parser.set_defaults(command=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    clip_seconds = options.clip_seconds
+    if clip_seconds is None:
+        clip_seconds = default_clip_seconds(options.to)
+    what = SelectionRequest(
+        variants=tuple(options.variant),
+        arrays=tuple(name for name in options.arrays.split(",") if name),
+        ids=read_ids(options.ids) if options.ids else None,
+        split=options.split,
+        clip_seconds=clip_seconds,
+    )
+    request = ExportRequest(
+        options.folder,
+        options.out,
+        options.to,
+        what,
+        Statement(options.citation, options.licence),
+        recorded=not options.no_record,
+    )
+    _print_export(export_store(request, ProgressLines()), options.out)
+    return CLEAN
+
+
+def _print_export(summary: ExportSummary, folder: Path) -> None:
+    for line in summary.lines():
+        print(line)
+    print(f"{summary.files.files} files, {summary.files.size_bytes:,} bytes, compared: {folder}")
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -19,9 +19,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage.catalog": {"storage.base", "storage.files"},
     "storage.features": {"storage.base", "storage.files"},
     "storage.maintenance": {"storage.base", "storage.catalog", "storage.features", "storage.files"},
+    "storage.export": {"storage.base", "storage.catalog", "storage.features", "storage.files"},
     "storage": {
         "storage.base",
         "storage.catalog",
+        "storage.export",
         "storage.features",
         "storage.files",
         "storage.maintenance",

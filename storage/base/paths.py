@@ -13,6 +13,7 @@
             spool/012/                        finished videos that wait for their part
         scores/<run>/run.json, scores.<hash>.h5
         leases/shard_012.lease
+        exports.json, exports/<12 hex digits>.txt   exports that were made, and the ids in each
         report/, runs/, cluster/
     ROOT/egress/<12 hex digits>/              rate limit shared by all processes, for one site
     ROOT/weights/                             published and converted weights, and their pins
@@ -224,6 +225,17 @@ class Layout:
         It shows which video a worker was processing when it died.
         """
         return self.folder / "leases" / f"shard_{shard:03d}.begun"
+
+    @property
+    def exports_file(self) -> Path:
+        """The exports that were made of this store."""
+        return self.folder / "exports.json"
+
+    def export_ids(self, key: str) -> Path:
+        """The ids that one export holds, one on each line; `key` is 12 hex digits."""
+        if not re.fullmatch(r"[0-9a-f]{12}", key):
+            raise ValueError(f"an export is named with 12 hex digits, got {key!r}")
+        return self.folder / "exports" / f"{key}.txt"
 
     @property
     def cluster(self) -> Path:
