@@ -1,6 +1,6 @@
-"""`python -m storage audit | seal | compact | digest | export FOLDER`, with FOLDER `ROOT/<catalog>`.
+"""`python -m storage audit | seal | compact | digest | export FOLDER`, and `import`.
 
-`import FOLDER --into ROOT/<catalog>` takes features of others into a store.
+FOLDER is `ROOT/<catalog>`; `import` takes a folder of other people's features into one.
 
 Exit codes: 0 clean, 2 wrong use, 4 the machine or another process blocks it, 5 something differs
 from its record.
@@ -28,6 +28,7 @@ from storage.features.manifest_index import refresh_index
 from storage.features.part_reader import with_repair_advice
 from storage.features.store import FeatureStore, variant_layouts
 from storage.files.file_lock import lease, print_to_stderr
+from storage.ingest.import_features import ImportRequest, import_features
 from storage.maintenance.audit import VariantAudit, audit
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.repair import repair, repair_media
@@ -90,6 +91,10 @@ def make_parser() -> argparse.ArgumentParser:
         "export", help="write features in a form that other programs read"
     )
     _add_export_options(exporting)
+    importing = commands.add_parser(
+        "import", help="take features that others published as a variant of a store"
+    )
+    _add_import_options(importing)
     for command in (auditing, sealing, compacting, digesting, exporting):
         command.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>")
     return parser
@@ -125,6 +130,59 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         help="keep no record in the store, such as one that you may not write to",
     )
     parser.set_defaults(command=_export)
+
+
+def _add_import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", type=Path, metavar="FOLDER", help="a folder of .npy, .npz or HDF5 files"
+    )
+    parser.add_argument(
+        "--into",
+        required=True,
+        type=Path,
+        metavar="ROOT/CATALOG",
+        help="the catalog; made from the names of the files if there is none",
+    )
+    parser.add_argument(
+        "--name", required=True, help="the variant's name in the store, such as slowfast"
+    )
+    parser.add_argument(
+        "--seconds-per-row",
+        type=float,
+        help="row i begins at i times this; default: every file has spans of its own",
+    )
+    parser.add_argument(
+        "--array",
+        default="features",
+        help="name of the array in the store, and in files that hold several",
+    )
+    parser.add_argument("--weights", default="", help="what its publisher says of the weights")
+    parser.add_argument("--licence", default="", help="the licence that its publisher states")
+    parser.add_argument("--origin", default="", metavar="URL", help="where the files come from")
+    parser.set_defaults(command=_import)
+
+
+def _import(options: argparse.Namespace) -> int:
+    request = ImportRequest(
+        folder=options.source,
+        into=options.into,
+        name=options.name,
+        seconds_per_row=options.seconds_per_row,
+        array=options.array,
+        weights=options.weights,
+        licence=options.licence,
+        origin=options.origin,
+    )
+    done = import_features(request, ProgressLines())
+    for name, why in sorted(done.refused.items()):
+        print(f"not imported: {name}: {why}")
+    for name, video_id in sorted(done.renamed.items()):
+        print(f"renamed: {name!r} is {video_id}")
+    print(
+        f"{options.into}: {done.variant}: {done.videos} videos, {done.rows:,} rows ({done.form}); "
+        f"{len(done.refused)} not imported"
+    )
+    return CLEAN
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -51,6 +51,11 @@ EXTRAS = {
     "ultralytics": "ultralytics",
     "decord": "decord",
     "torchcodec": "torchcodec",
+    "datasets": "export",
+    "pandas": "export",
+    "pyarrow": "export",
+    "webdataset": "export",
+    "zarr": "export",
 }
 """Library → the extra of this project that installs it."""
 

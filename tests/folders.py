@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage.catalog": {"storage.base", "storage.files"},
     "storage.features": {"storage.base", "storage.files"},
     "storage.maintenance": {"storage.base", "storage.catalog", "storage.features", "storage.files"},
+    "storage.ingest": {"storage.base", "storage.catalog", "storage.features", "storage.files"},
     "storage.export": {"storage.base", "storage.catalog", "storage.features", "storage.files"},
     "storage": {
         "storage.base",
@@ -26,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.export",
         "storage.features",
         "storage.files",
+        "storage.ingest",
         "storage.maintenance",
     },
     "models": set(),

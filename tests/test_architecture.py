@@ -52,6 +52,8 @@ SHARED_BY = {
     "dask_jobqueue": {"tasks"},
     "luigi": {"tasks"},
     "tqdm": {"tasks", "trainer"},
+    "pyarrow": {"storage"},
+    "zarr": {"storage"},
 }
 """Outside library → the packages that may import it. A library that is not listed has no place in
 the code yet.

@@ -99,8 +99,8 @@ def _rest(provenance: Mapping[str, Any]) -> list[str]:
         note = " State it before you pass this folder on." if text == NOT_KNOWN else ""
         lines += [f"{key.capitalize()}: {plain_markdown(text)}.{note}", ""]
     lines += [
-        "The videos are not part of this folder. Features can show what a video shows, so the terms "
-        "of the videos and of the weights may apply to them.",
+        "The videos are not part of this folder. Features can show what a video shows, so the "
+        "terms of the videos and of the weights may apply to them.",
         "",
         "## Texts from outside",
         "",

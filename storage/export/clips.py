@@ -56,9 +56,7 @@ def clip_count(duration_seconds: float, clip_seconds: float) -> int:
     return max(1, math.ceil(round(duration_seconds / clip_seconds, 6)))
 
 
-def clip_rows(
-    spans: NDArray[np.float64], duration_seconds: float, clip_seconds: float
-) -> ClipRows:
+def clip_rows(spans: NDArray[np.float64], duration_seconds: float, clip_seconds: float) -> ClipRows:
     """Which of the rows with `spans` `(rows, 2)`, at least one, make each clip of a video."""
     count = clip_count(duration_seconds, clip_seconds)
     numbers = np.arange(count, dtype=np.float64)

@@ -1,9 +1,9 @@
 """Exports as numpy files: `npz`, as UMT, Moment-DETR and lighthouse read it, and `npy`.
 
-    npz   <variant>/<array>/<id>.npz         `features`; of rows as stored `spans` too
-    npy   <variant>/<array>/<id>.npy         values; of a ragged array all items, one after the other
-          <variant>/<array>/<id>.lengths.npy number of items of each row, only of a ragged array
-          <variant>/<id>.spans.npy           (rows, 2) float64 seconds
+npz   <variant>/<array>/<id>.npz         `features`; of rows as stored `spans` too
+npy   <variant>/<array>/<id>.npy         values; of a ragged array all items, one after the other
+      <variant>/<array>/<id>.lengths.npy number of items of each row, only of a ragged array
+      <variant>/<id>.spans.npy           (rows, 2) float64 seconds
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FEATURES = "features"
 def refuse_ragged(name: str, array: ArrayFormat) -> str:
     """Why an array has no form `(rows, dim)`; empty if it has."""
     if array.ragged:
-        return "its rows differ in length; use npy, parquet, webdataset or zarr"
-    return ""
+        return "its rows differ in length; use another form"
+    return refuse_spans(name, array)
 
 
-def accept_all(name: str, array: ArrayFormat) -> str:
-    """Nothing is refused."""
-    return ""
+def refuse_spans(name: str, array: ArrayFormat) -> str:
+    """Why an array cannot lie beside the spans; empty if it can."""
+    return "spans have another meaning" if name == SPANS else ""
 
 
 def plain_rows(plan: ExportPlan, rows: ExportedRows) -> Plain:
@@ -62,7 +62,7 @@ class NpzWriter:
                 path = _made(self._plan.folder / variant / name / f"{video_id}.npz")
                 # `x`: ids that differ only in case would share a file on some file systems.
                 with path.open("xb") as file:
-                    np.savez(file, **members)
+                    np.savez(file, **members)  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Nothing is left to write."""

@@ -21,6 +21,8 @@ FORMAT = "video-highlights export"
 FORMAT_VERSION = 1
 AS_STORED = "One row for each stored row, with its own span."
 NOT_KNOWN = "not recorded in the store"
+NOT_STATED = "not stated"
+"""What an imported variant says where nothing was stated."""
 _MADE_UP = ("random:", "planted:")
 
 
@@ -92,13 +94,24 @@ def provenance(
         "variants_not_exported": dict(selection.left_out),
         "marks": list(marks_of(plan)),
         "citation": statement.citation or NOT_KNOWN,
-        "licence": statement.licence or NOT_KNOWN,
+        "licence": statement.licence or _recorded_licence(plan) or NOT_KNOWN,
         "ids_csv": CSV_RULE,
         "files": files.files,
         "size_bytes": files.size_bytes,
         "sha256sums_sha256": files.sums_sha256,
         "versions": versions(libraries),
     }
+
+
+def _recorded_licence(plan: ExportPlan) -> str:
+    """What those who imported rows stated, for each variant; empty if nothing was stated."""
+    found: dict[str, None] = {}
+    for variant in plan.selection.variants:
+        for record in variant.reader.provenance.values():
+            licence = record.get("licence_as_stated", NOT_STATED)
+            if licence != NOT_STATED:
+                found[f"{variant.name}: {licence}"] = None
+    return "; ".join(found)
 
 
 def _origin(origin: Mapping[str, JSON]) -> JSON:

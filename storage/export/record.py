@@ -135,9 +135,7 @@ def exports_holding(layout: Layout, video_id: str) -> tuple[ExportRecord, ...]:
     Raises:
         IntegrityError: the record, or the list of ids of an export, is damaged.
     """
-    return tuple(
-        record for record in read_records(layout) if video_id in _read_ids(layout, record)
-    )
+    return tuple(record for record in read_records(layout) if video_id in _read_ids(layout, record))
 
 
 def _read_ids(layout: Layout, record: ExportRecord) -> frozenset[str]:

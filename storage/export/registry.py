@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from storage.export import numpy_files
+from storage.export import numpy_files, parquet, webdataset, zarr_groups
 from storage.export.contract import ExportFormat
 
 PEERS_CLIP_SECONDS = 2.0
@@ -26,7 +26,43 @@ FORMATS: Mapping[str, ExportFormat] = {
         writer=numpy_files.NpyWriter,
         read_back=numpy_files.read_npy,
         as_written=numpy_files.plain_rows,
-        refusal=numpy_files.accept_all,
+        refusal=numpy_files.refuse_spans,
+    ),
+    "parquet": ExportFormat(
+        description="Parquet files, one row for each stored row",
+        opened_with='pandas.read_parquet("VARIANT")',
+        writer=parquet.ParquetWriter,
+        read_back=parquet.read_parquet,
+        as_written=parquet.parquet_rows,
+        refusal=parquet.refuse_columns,
+        libraries=("pyarrow",),
+    ),
+    "webdataset": ExportFormat(
+        description="tar files with one sample for each video",
+        opened_with='webdataset.WebDataset("shard-000000.tar", shardshuffle=False).decode()',
+        writer=webdataset.TarWriter,
+        read_back=webdataset.read_tars,
+        as_written=numpy_files.plain_rows,
+        refusal=numpy_files.refuse_spans,
+    ),
+    "zarr": ExportFormat(
+        description="Zarr v3, one group for each variant",
+        opened_with='zarr.open_group(".", mode="r")["VARIANT/ARRAY"][:10]',
+        writer=zarr_groups.ZarrWriter,
+        read_back=zarr_groups.read_zarr,
+        as_written=numpy_files.plain_rows,
+        refusal=zarr_groups.refuse_names,
+        libraries=("zarr",),
+    ),
+    "hf": ExportFormat(
+        description="Parquet files with a data set card, for Hugging Face datasets",
+        opened_with='datasets.load_dataset(".", "VARIANT", split="train")',
+        writer=parquet.ParquetWriter,
+        read_back=parquet.read_parquet,
+        as_written=parquet.parquet_rows,
+        refusal=parquet.refuse_columns,
+        data_files=parquet.hub_files,
+        libraries=("pyarrow",),
     ),
 }
 """Name → how it is written and read back."""

@@ -9,8 +9,11 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
+from zipfile import BadZipFile
 
 from storage.base.errors import IntegrityError, SettingsError
 from storage.base.fingerprint import readable_json
@@ -33,8 +36,8 @@ PROVENANCE, CARD, IDS, METADATA = (
 SUMS = "SHA256SUMS"
 INCOMPLETE = "INCOMPLETE"
 _INCOMPLETE_TEXT = (
-    b"This export is not complete: it is running, or was interrupted. Delete the folder, and export "
-    b"again.\n"
+    b"This export is not complete: it is running, or was interrupted. Delete the folder, and "
+    b"export again.\n"
 )
 Advance = Callable[[str, int, int], None]
 """Takes what is being done, how many videos are done, and how many there are."""
@@ -104,7 +107,8 @@ def export_store(request: ExportRequest, advance: Advance = _silent) -> ExportSu
     _check_destination(request.destination, layout.folder)
     selection = select(request.folder, request.what, form.refusal)
     plan = ExportPlan(request.destination, selection, request.what.clip_seconds)
-    writer = form.writer(plan)  # imports its library, before anything is written
+    for library in form.libraries:
+        import_module(library)  # missing: reported before anything is written
     names = [variant.name for variant in selection.variants]
     record = None
     if request.recorded:
@@ -112,6 +116,7 @@ def export_store(request: ExportRequest, advance: Advance = _silent) -> ExportSu
     try:
         make_folder(request.destination)
         publish(request.destination / INCOMPLETE, _INCOMPLETE_TEXT, replace=False)
+        writer = form.writer(plan)
         written = _write_rows(plan, writer.add, advance)
         writer.close()
         _compare(plan, form, written, advance)
@@ -137,7 +142,9 @@ def _format(name: str) -> ExportFormat:
 def _check_destination(destination: Path, store: Path) -> None:
     place = destination.resolve()
     if place.is_relative_to(store.resolve()):
-        raise SettingsError((f"--out {destination} lies in the store {store}; name another folder",))
+        raise SettingsError(
+            (f"--out {destination} lies in the store {store}; name another folder",)
+        )
     if not destination.exists() and not destination.is_symlink():
         return
     if not destination.is_dir():
@@ -202,7 +209,7 @@ def _compare(
 def _read_back(plan: ExportPlan, form: ExportFormat) -> Iterator[tuple[str, str, Plain]]:
     try:
         yield from form.read_back(plan)
-    except (ValueError, KeyError, EOFError) as error:
+    except (ValueError, KeyError, EOFError, BadZipFile, TarError) as error:
         raise IntegrityError(plan.folder, f"the export cannot be read back: {error!r}") from error
 
 
