@@ -40,7 +40,7 @@ class ZarrWriter:
     def __init__(self, plan: ExportPlan) -> None:
         import zarr
 
-        root = zarr.open_group(plan.folder, mode="w-", zarr_format=3)
+        root = zarr.create_group(plan.folder, zarr_format=3)
         self._variants = {
             variant.name: _VariantGroup(root.create_group(variant.name), variant.arrays, plan)
             for variant in plan.selection.variants
