@@ -17,10 +17,11 @@ from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, Syst
 from storage.base.paths import Layout, VariantLayout
 from storage.catalog.catalog import read_catalog
 from storage.commands import run_and_exit
+from storage.export.forms.registry import FORMATS
 from storage.export.provenance import Statement
-from storage.export.registry import FORMATS
 from storage.export.run import ExportRequest, ExportSummary, default_clip_seconds, export_store
-from storage.export.selection import SelectionRequest, read_ids
+from storage.export.source.chosen_ids import read_ids
+from storage.export.source.selection import SelectionRequest
 from storage.features.commit import DEFAULT_PART_BYTES
 from storage.features.compaction import compact
 from storage.features.manifest_file import read_manifest

@@ -1,7 +1,7 @@
 """`ids.csv` and `video_metadata.jsonl`: every selected id with its state, and what is said of it.
 
 Ids are written exactly: they consist of A-Z a-z 0-9 _ -, so a cell that begins with `-` can call no
-function and name no program, whatever a spreadsheet makes of it. Titles and details come from
+function and name no program in a spreadsheet. Titles and details come from
 outside. In `ids.csv` they are made for reading: see `inert`. `video_metadata.jsonl` has the exact
 texts.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from storage.base.records import TITLE
 from storage.catalog.catalog import Catalog
-from storage.export.selection import Selection, VariantChoice
+from storage.export.source.selection import Selection, VariantChoice
 
 COLUMNS = (
     "video_id", "variant", "state", "reason", "detail", "rows_stored", "rows_written",

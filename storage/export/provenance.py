@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from storage.base.fingerprint import canonical_json, ids_sha256
 from storage.base.records import JSON
-from storage.export import clips
-from storage.export.contract import ExportPlan
+from storage.export.forms.contract import ExportPlan
 from storage.export.ids_table import CSV_RULE, WrittenCounts
-from storage.export.selection import VariantChoice
+from storage.export.source import clips
+from storage.export.source.selection import VariantChoice
 from storage.features.manifest import digest_of_lines
 from storage.features.part_reader import ArrayFormat
 from storage.features.time_origin import MEANINGS

@@ -37,7 +37,7 @@ class ExportRecord:
     path: str
     """The folder as an absolute path of the machine that exported. It may have moved since."""
     form: str
-    """`npz`, `parquet`, ...: a key of `storage.export.registry.FORMATS`."""
+    """`npz`, `parquet`, ...: a key of `storage.export.forms.registry.FORMATS`."""
     begun: str
     """When it was begun, in UTC: `2026-12-01T13:00:00+00:00`."""
     finished: str

@@ -20,13 +20,13 @@ from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.export import card
-from storage.export.contract import ExportFormat, ExportPlan, Plain
+from storage.export.forms.contract import ExportFormat, ExportPlan, Plain
+from storage.export.forms.registry import FORMATS
 from storage.export.ids_table import WrittenCounts, ids_csv, metadata_lines
 from storage.export.provenance import Statement, WrittenFiles, provenance
 from storage.export.record import ExportRecord, record_begin, record_finish, utc_now
-from storage.export.registry import FORMATS
-from storage.export.rows import ExportedRows, read_rows
-from storage.export.selection import SelectionRequest, select
+from storage.export.source.rows import ExportedRows, read_rows
+from storage.export.source.selection import SelectionRequest, select
 from storage.files.atomic_write import make_folder, publish, remove, size_and_sha256, sync_folder
 from storage.files.os_errors import disk_fault
 

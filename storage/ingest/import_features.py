@@ -102,34 +102,51 @@ def import_features(request: ImportRequest, advance: Advance = _silent) -> Impor
         SystemicFault: the disk fails.
     """
     _check(request)
-    summary = ImportSummary()
-    sources, summary.refused = list_sources(request.folder, request.array)
-    ids, unnamed = ids_of([source.name for source in sources])
-    for source in sources:
-        if source.name in unnamed:
-            summary.refused[str(source)] = unnamed[source.name]
-    named = [source for source in sources if source.name in ids]
-    forms, problems = _forms(named, request)
     catalog = _known_catalog(request)
-    by_id = {ids[source.name]: source for source in named}
-    if catalog is not None and catalog.origin.get("reader") != READER:
-        known = {video.video_id for video in catalog.videos}
-        for video_id in sorted(by_id.keys() - known):
-            source = by_id.pop(video_id)
-            problems.pop(str(source), None)
-            summary.refused[str(source)] = f"the catalog has no video {video_id}"
-    summary.refused |= problems
-    taken = {video_id: one for video_id, one in by_id.items() if str(one) not in problems}
-    if not taken:
-        raise SettingsError(_nothing_to_take(request, summary.refused))
-    form = forms[str(next(iter(taken.values())))]
-    summary.form = str(form)
-    summary.renamed = {one.name: key for key, one in by_id.items() if one.name != key}
-    catalog = _extended_catalog(request, catalog, by_id)
+    found = _find(request, catalog)
+    if not found.forms:
+        raise SettingsError(_nothing_to_take(request, found.refused))
+    form = next(iter(found.forms.values()))
     variant = _make_variant(request, form)
-    summary.variant = variant.folder.name
-    _Import(request, catalog, variant, by_id, summary, advance).run()
+    summary = ImportSummary(
+        variant=variant.folder.name,
+        form=str(form),
+        refused=found.refused,
+        renamed={one.name: key for key, one in found.sources.items() if one.name != key},
+    )
+    catalog = _extended_catalog(request, catalog, found.sources)
+    _Import(request, catalog, variant, found.sources, summary, advance).run()
     return summary
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the folder holds."""
+
+    sources: dict[str, Source]
+    """Id → its source, also of those that cannot be taken but have an id."""
+    forms: dict[str, SourceForm]
+    """Source as text → its form, for those that can be taken."""
+    refused: dict[str, str]
+
+
+def _find(request: ImportRequest, catalog: Catalog | None) -> _Found:
+    """Look at all files, by their names and headers."""
+    listed, refused = list_sources(request.folder, request.array)
+    ids, unnamed = ids_of([source.name for source in listed])
+    refused |= {str(one): unnamed[one.name] for one in listed if one.name in unnamed}
+    sources = {ids[source.name]: source for source in listed if source.name in ids}
+    for video_id in _strangers(sources, catalog):
+        refused[str(sources.pop(video_id))] = f"the catalog has no video {video_id}"
+    forms, problems = _forms(list(sources.values()), request)
+    return _Found(sources, forms, refused | problems)
+
+
+def _strangers(sources: Mapping[str, Source], catalog: Catalog | None) -> list[str]:
+    """Ids that a catalog lacks which no import has made, and which is given no new ids."""
+    if catalog is None or catalog.origin.get("reader") == READER:
+        return []
+    return sorted(sources.keys() - {video.video_id for video in catalog.videos})
 
 
 def _check(request: ImportRequest) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.export.forms.numpy_files import refuse_spans
 from storage.export.ids_table import ids_csv, inert, metadata_lines
-from storage.export.numpy_files import refuse_spans
-from storage.export.selection import SelectionRequest, select
+from storage.export.source.selection import SelectionRequest, select
 from tests.support.export_stores import IDS, TITLES, write_hard_store
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from storage.base.records import Array, Ragged
 from storage.export.run import ExportRequest, export_store
-from storage.export.selection import SelectionRequest
+from storage.export.source.selection import SelectionRequest
 from storage.features.store import FeatureStore
 from tests.support.export_stores import DONE_IDS, TITLES, variant_named, write_hard_store
 
@@ -87,7 +87,7 @@ def test_pandas_reads_parquet(store: Path, tmp_path: Path) -> None:
 def test_pyarrow_adds_what_was_float16(store: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason=EXTRA)
     import pyarrow.compute as pc  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     out = export(store, "parquet", tmp_path / "out", arrays=("c3d/Fc6",), ids=("ABC",))
     column = pq.read_table(out / variant_named(store, "c3d"))["Fc6"].combine_chunks().flatten()
@@ -120,7 +120,7 @@ def test_webdataset_shards_hold_whole_samples(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     webdataset = pytest.importorskip("webdataset", reason=EXTRA)
-    monkeypatch.setattr("storage.export.webdataset.SHARD_BYTES", 1)
+    monkeypatch.setattr("storage.export.forms.webdataset.SHARD_BYTES", 1)
     out = export(store, "webdataset", tmp_path / "out")
     pattern = str(out / "shard-{000000..000003}.tar")
     samples = list(webdataset.WebDataset(pattern, shardshuffle=False).decode())
@@ -148,7 +148,7 @@ def test_zarr_appends_in_whole_chunks(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zarr = pytest.importorskip("zarr", reason=EXTRA)
-    monkeypatch.setattr("storage.export.zarr_groups.CHUNK_BYTES", 32)
+    monkeypatch.setattr("storage.export.forms.zarr_groups.CHUNK_BYTES", 32)
     out = export(store, "zarr", tmp_path / "out", variants=("c3d",))
     array = zarr.open_group(out, mode="r")[variant_named(store, "c3d")]["Fc6"]
     assert array.chunks == (2, 8)
@@ -190,8 +190,8 @@ def test_a_large_video_is_split_over_row_groups_and_files(
     pytest.importorskip("pyarrow", reason=EXTRA)
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr("storage.export.parquet.BATCH_BYTES", 700)
-    monkeypatch.setattr("storage.export.parquet.FILE_BYTES", 1500)
+    monkeypatch.setattr("storage.export.forms.parquet.BATCH_BYTES", 700)
+    monkeypatch.setattr("storage.export.forms.parquet.FILE_BYTES", 1500)
     out = export(store, "parquet", tmp_path / "out", variants=("c3d",))
     files = sorted((out / variant_named(store, "c3d")).iterdir())
     assert len(files) > 1

@@ -16,12 +16,12 @@ from storage.__main__ import main
 from storage.base.errors import HighlightsError, IntegrityError, LookupFailed, SettingsError
 from storage.base.fingerprint import ids_sha256
 from storage.base.paths import Layout
-from storage.export import numpy_files
+from storage.export.forms import numpy_files
+from storage.export.forms.registry import FORMATS
 from storage.export.record import exports_holding, read_records
-from storage.export.registry import FORMATS
-from storage.export.rows import ExportedRows
 from storage.export.run import ExportRequest, ExportSummary, export_store
-from storage.export.selection import SelectionRequest
+from storage.export.source.rows import ExportedRows
+from storage.export.source.selection import SelectionRequest
 from storage.features.store import FeatureStore
 from tests.support.export_stores import DONE_IDS, IDS, variant_named, write_hard_store
 from tests.support.feature_samples import killed_at

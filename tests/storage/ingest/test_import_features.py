@@ -16,7 +16,7 @@ from storage.base.records import FeatureTrack, Video
 from storage.base.video_status import State
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.export.run import ExportRequest, export_store
-from storage.export.selection import SelectionRequest
+from storage.export.source.selection import SelectionRequest
 from storage.features.store import FeatureStore
 from storage.ingest.import_features import ImportRequest, ImportSummary, import_features
 from storage.maintenance.audit import audit

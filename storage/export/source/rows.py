@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.records import Array, Ragged
-from storage.export.clips import clip_means, clip_rows
-from storage.export.selection import VariantChoice
+from storage.export.source.clips import clip_means, clip_rows
+from storage.export.source.selection import VariantChoice
 from storage.features.lazy_arrays import VideoHandle
 
 SPANS = "spans"

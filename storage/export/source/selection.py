@@ -9,14 +9,12 @@ from pathlib import Path
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import CONTAINER_START
 from storage.catalog.catalog import Catalog, read_catalog
-from storage.catalog.csv_tables import text_column
+from storage.export.source.chosen_ids import chosen_ids
 from storage.features.part_reader import ArrayFormat
 from storage.features.store import FeatureStore, VariantReader
 
 Refusal = Callable[[str, ArrayFormat], str]
 """Why a format cannot hold an array of that name and form; empty if it can."""
-MAX_NAMED = 5
-"""How many unknown ids an error names."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,11 @@ class VariantChoice:
     def name(self) -> str:
         """The variant's full name."""
         return self.reader.name
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it has arrays, but none that can be written."""
+        return bool(self.skipped) and not self.arrays
 
 
 @dataclass(frozen=True)
@@ -76,36 +79,49 @@ def select(folder: Path, request: SelectionRequest, refusal: Refusal) -> Selecti
         LookupFailed: a name is not in the store.
     """
     catalog = read_catalog(folder)
-    ids, rule = _chosen_ids(catalog, request)
-    store = FeatureStore(folder)
+    ids, rule = chosen_ids(catalog, request.ids, request.split)
     asked = _asked_arrays(request)
-    names = list(request.variants) or [name for name in asked if name] or list(store.variants())
-    if not names:
-        raise LookupFailed(f"{folder} has no features yet; build some first")
-    readers = {reader.name: reader for reader in (store[name] for name in dict.fromkeys(names))}
-    if "" in asked and len(readers) != 1:
-        raise SettingsError((
-            f"--arrays {asked[''][0]} names no variant, and {len(readers)} are exported; write "
-            f"{next(iter(readers))}/{asked[''][0]}",
-        ))  # fmt: skip
-    choices = [_choose(reader, ids, asked, refusal, request) for reader in readers.values()]
+    choices = [
+        _choose(reader, ids, asked, refusal, request.clip_seconds)
+        for reader in _readers(folder, request, asked)
+    ]
     left_out = {
         choice.name: "; ".join(f"{name}: {why}" for name, why in choice.skipped.items())
         for choice in choices
-        if choice.skipped and not choice.arrays
+        if choice.is_left_out
     }
-    kept = tuple(choice for choice in choices if choice.name not in left_out)
+    kept = tuple(choice for choice in choices if not choice.is_left_out)
     selection = Selection(catalog, ids, kept, rule, left_out)
     _check_not_empty(selection, is_named=bool(request.variants))
     return selection
 
 
+def _readers(
+    folder: Path, request: SelectionRequest, asked: Mapping[str, Sequence[str]]
+) -> list[VariantReader]:
+    """The variants asked for by name, else those of the arrays asked for, else all."""
+    store = FeatureStore(folder)
+    names = request.variants or tuple(filter(None, asked)) or store.variants()
+    if not names:
+        raise LookupFailed(f"{folder} has no features yet; build some first")
+    readers = {reader.name: reader for reader in map(store.__getitem__, names)}
+    if "" in asked and len(readers) != 1:
+        array = asked[""][0]
+        raise SettingsError((
+            f"--arrays {array} names no variant, and {len(readers)} are exported; write "
+            f"{next(iter(readers))}/{array}",
+        ))  # fmt: skip
+    return list(readers.values())
+
+
 def _check_not_empty(selection: Selection, *, is_named: bool) -> None:
+    """Raise SettingsError if nothing would be written, or not what was asked for by name."""
     has_arrays = any(choice.arrays for choice in selection.variants)
+    if has_arrays and not is_named:
+        return
     faults = [
         f"{name} has no array that this form can hold: {why}"
         for name, why in selection.left_out.items()
-        if is_named or not has_arrays
     ]
     if not faults and not has_arrays:
         faults = [
@@ -132,32 +148,42 @@ def _choose(
     ids: Sequence[str],
     asked: Mapping[str, Sequence[str]],
     refusal: Refusal,
-    request: SelectionRequest,
+    clip_seconds: float,
 ) -> VariantChoice:
     first = next((video_id for video_id in ids if video_id in reader), None)
     if first is None:
         return VariantChoice(reader, {})
-    if request.clip_seconds:
+    if clip_seconds:
         _check_clock(reader)
     handle = reader[first]
-    named = [
-        name
-        for key, names in asked.items()
-        if key in ("", reader.name, reader.layout.variant)
-        for name in names
-    ]
-    chosen: dict[str, ArrayFormat] = {}
-    skipped: dict[str, str] = {}
-    for name in named or handle.arrays:
-        array = handle[name].format  # raises LookupFailed, which lists the names
-        why = refusal(name, array) or _no_mean(array, request.clip_seconds)
-        if why and named:
-            raise SettingsError((f"--arrays {reader.name}/{name} cannot be exported so: {why}",))
-        if why:
-            skipped[name] = why
-        else:
-            chosen[name] = array
+    named = _named_arrays(reader, asked)
+    # An unknown name raises LookupFailed, which lists the names.
+    formats = {name: handle[name].format for name in named or handle.arrays}
+    skipped = _skipped(formats, refusal, clip_seconds)
+    if named and skipped:
+        texts = [f"--arrays {reader.name}/{name}: {why}" for name, why in skipped.items()]
+        raise SettingsError(tuple(texts))
+    chosen = {name: array for name, array in formats.items() if name not in skipped}
     return VariantChoice(reader, chosen, skipped)
+
+
+def _skipped(
+    formats: Mapping[str, ArrayFormat], refusal: Refusal, clip_seconds: float
+) -> dict[str, str]:
+    """The arrays that cannot be written → why."""
+    skipped: dict[str, str] = {}
+    for name, array in formats.items():
+        if why := refusal(name, array) or _no_mean(array, clip_seconds):
+            skipped[name] = why
+    return skipped
+
+
+def _named_arrays(reader: VariantReader, asked: Mapping[str, Sequence[str]]) -> list[str]:
+    """The arrays that are asked of a variant by its full name, its short name, or by no name."""
+    named: list[str] = []
+    for key in ("", reader.name, reader.layout.variant):
+        named += asked.get(key, ())
+    return named
 
 
 def _no_mean(array: ArrayFormat, clip_seconds: float) -> str:
@@ -178,62 +204,3 @@ def _check_clock(reader: VariantReader) -> None:
             f"clip is unknown; run `python -m pipeline rebase {reader.layout.folder.parents[1]}`, "
             "or export rows as stored with --clip-seconds 0",
         ))  # fmt: skip
-
-
-def _chosen_ids(catalog: Catalog, request: SelectionRequest) -> tuple[tuple[str, ...], str]:
-    known = set(text_column(catalog.videos, "video_id"))
-    if request.ids is not None and request.split:
-        raise SettingsError(("give --ids or --split, not both",))
-    if request.ids is not None:
-        unknown = sorted(set(request.ids) - known)
-        if unknown:
-            named = ", ".join(repr(video_id) for video_id in unknown[:MAX_NAMED])
-            raise LookupFailed(
-                f"{len(unknown)} of {len(set(request.ids))} ids are not in the catalog "
-                f"{catalog.name}: {named}{', ...' if len(unknown) > MAX_NAMED else ''}"
-            )
-        return tuple(sorted(set(request.ids))), "ids of a file"
-    if request.split:
-        return tuple(sorted(split_ids(catalog, request.split))), f"split {request.split}"
-    return tuple(sorted(known)), "all"
-
-
-def split_ids(catalog: Catalog, name: str) -> frozenset[str]:
-    """The videos of a split: `grouping/group`, a split of the users, or a group by its name.
-
-    The videos of a split of users are those that its users are linked to.
-
-    Raises:
-        LookupFailed: there is none, or more than one; lists what there is.
-    """
-    grouping, _, group = name.rpartition("/")
-    if grouping:
-        return catalog.group(grouping, group)
-    users = {user.user_id for user in catalog.users if user.split == name}
-    if users:
-        return frozenset(link.video_id for link in catalog.links if link.user_id in users)
-    found = [one for one, groups in catalog.groupings.items() if name in groups]
-    if len(found) == 1:
-        return catalog.group(found[0], name)
-    known = sorted({user.split for user in catalog.users})
-    known += [f"{one}/{member}" for one, groups in catalog.groupings.items() for member in groups]
-    raise LookupFailed(
-        f"{catalog.name} has {len(found) or 'no'} splits named {name!r}; "
-        f"it has {', '.join(known) or 'none'}"
-    )
-
-
-def read_ids(path: Path) -> tuple[str, ...]:
-    """The ids in a text file, one on each line; blank lines are skipped.
-
-    Raises:
-        SettingsError: the file cannot be read as text, or holds no id.
-    """
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError((f"--ids {path} cannot be read as text: {error}",)) from error
-    ids = tuple(line.strip() for line in lines if line.strip())
-    if not ids:
-        raise SettingsError((f"--ids {path} holds no id; write one on each line",))
-    return ids

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from storage.export import numpy_files, parquet, webdataset, zarr_groups
-from storage.export.contract import ExportFormat
+from storage.export.forms import numpy_files, parquet, webdataset, zarr_groups
+from storage.export.forms.contract import ExportFormat
 
 PEERS_CLIP_SECONDS = 2.0
 """The length of a clip in QVHighlights, and so in UMT, Moment-DETR and lighthouse."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from storage.base.records import Array
-from storage.export.rows import ExportedRows
-from storage.export.selection import Refusal, Selection
+from storage.export.source.rows import ExportedRows
+from storage.export.source.selection import Refusal, Selection
 
 
 @dataclass(frozen=True)

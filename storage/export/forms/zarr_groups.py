@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from storage.base.records import Array
-from storage.export.contract import ExportPlan, ReadBack
-from storage.export.rows import SPANS, ExportedRows
+from storage.export.forms.contract import ExportPlan, ReadBack
+from storage.export.source.rows import SPANS, ExportedRows
 from storage.features.part_reader import ArrayFormat
 
 ROW_OFFSETS, VIDEO_IDS = "row_offsets", "video_ids"

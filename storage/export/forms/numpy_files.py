@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from storage.base.records import Array, Ragged
-from storage.export.contract import ExportPlan, Plain, ReadBack
-from storage.export.rows import SPANS, ExportedRows
+from storage.export.forms.contract import ExportPlan, Plain, ReadBack
+from storage.export.source.rows import SPANS, ExportedRows
 from storage.features.part_reader import ArrayFormat
 
 FEATURES = "features"

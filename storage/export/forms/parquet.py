@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.records import Array
-from storage.export.contract import ExportPlan, Plain, ReadBack
-from storage.export.rows import SPANS, ExportedRows
-from storage.export.selection import VariantChoice
+from storage.export.forms.contract import ExportPlan, Plain, ReadBack
+from storage.export.source.rows import SPANS, ExportedRows
+from storage.export.source.selection import VariantChoice
 from storage.features.part_reader import ArrayFormat
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ import numpy as np
 
 from storage.base.errors import SettingsError
 from storage.base.records import Array
-from storage.export.contract import ExportPlan, Plain, ReadBack
-from storage.export.rows import SPANS, ExportedRows
+from storage.export.forms.contract import ExportPlan, Plain, ReadBack
+from storage.export.source.rows import SPANS, ExportedRows
 
 SHARD_BYTES = 256 * 1024**2
 """A tar file that has grown above this is closed, and the next one begun."""
