@@ -160,11 +160,16 @@ def _choose(
     # An unknown name raises LookupFailed, which lists the names.
     formats = {name: handle[name].format for name in named or handle.arrays}
     skipped = _skipped(formats, refusal, clip_seconds)
-    if named and skipped:
-        texts = [f"--arrays {reader.name}/{name}: {why}" for name, why in skipped.items()]
-        raise SettingsError(tuple(texts))
+    if named:
+        _refuse_named(reader, skipped)
     chosen = {name: array for name, array in formats.items() if name not in skipped}
     return VariantChoice(reader, chosen, skipped)
+
+
+def _refuse_named(reader: VariantReader, skipped: Mapping[str, str]) -> None:
+    if skipped:
+        texts = [f"--arrays {reader.name}/{name}: {why}" for name, why in skipped.items()]
+        raise SettingsError(tuple(texts))
 
 
 def _skipped(

@@ -1,7 +1,7 @@
 """The dataset classes of UMT and lighthouse read our `.npz` files.
 
-No package has them: name a checkout of each in LIGHTHOUSE_CHECKOUT and UMT_CHECKOUT. UMT also needs
-nncore. Their code runs in a process of its own, from those folders; nothing of it is kept here.
+No package has them: name a checkout of each in LIGHTHOUSE_CHECKOUT and UMT_CHECKOUT. UMT needs
+nncore too, installed or in the folder NNCORE_FOLDER. Their code runs in a process of its own, from those folders; nothing of it is kept here.
 """
 
 from __future__ import annotations
