@@ -33,8 +33,18 @@ SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES)
 _NUMBER_KINDS = "fiu"
 
 
+def printable(text: str) -> str:
+    """A text from outside that any terminal and any encoding can show: the rest is escaped."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 class RefusedFile(ValueError):
     """A file, or one video in it, cannot be taken; the message says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(reason))
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,8 @@ class Source:
     """Name at the top of an HDF5 file of many videos; empty if the file is one video."""
 
     def __str__(self) -> str:
-        return f"{self.path.name}:{self.member}" if self.member else self.path.name
+        place = f"{self.path.name}:{self.member}" if self.member else self.path.name
+        return printable(place)
 
 
 @dataclass(frozen=True)
@@ -81,14 +92,14 @@ def list_sources(folder: Path, array: str) -> tuple[list[Source], dict[str, str]
         if path.name.startswith("."):
             continue
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            refused[path.name] = f"is not one of {', '.join(SUFFIXES)}"
+            refused[printable(path.name)] = f"is not one of {', '.join(SUFFIXES)}"
         elif path.suffix.lower() not in HDF5_SUFFIXES:
             sources.append(Source(path, path.stem))
         else:
             try:
                 sources += _hdf5_sources(path, array)
             except RefusedFile as error:
-                refused[path.name] = str(error)
+                refused[printable(path.name)] = str(error)
     return sources, refused
 
 

@@ -32,6 +32,7 @@ from storage.catalog.catalog import (
 from storage.features import spool
 from storage.features.commit import DEFAULT_PART_BYTES, commit
 from storage.features.manifest import ManifestEntry
+from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import refresh_index
 from storage.features.part_reader import ARRAY_NAME
 from storage.features.store import FeatureStore
@@ -44,6 +45,7 @@ from storage.ingest.feature_files import (
     SourceForm,
     form_of,
     list_sources,
+    printable,
     read_source,
 )
 from storage.ingest.names import NAMED_AS, ids_of
@@ -326,16 +328,25 @@ class _Import:
             self._done += 1
             self._advance("imported", self._done, len(self._sources))
         spooled = spool.SpooledVideos(folder)
+        kept = self._done_before(shard)
         commit(
             self._variant,
             self._catalog.name,
             shard,
-            entries=spooled.entries,
+            # A file that is bad now does not take away the rows that an earlier one gave.
+            entries={
+                key: one for key, one in spooled.entries.items() if one.is_done or key not in kept
+            },
             tracks=(spooled.track(key) for key, one in spooled.entries.items() if one.is_done),
             max_part_bytes=DEFAULT_PART_BYTES,
             provenance=self._provenance(),
         )
         spool.clear(folder)
+
+    def _done_before(self, shard: int) -> frozenset[str]:
+        manifest = read_manifest(self._variant, shard)
+        entries = manifest.entries if manifest else {}
+        return frozenset(video_id for video_id, entry in entries.items() if entry.is_done)
 
     def _provenance(self) -> dict[str, JSON]:
         request = self._request
@@ -378,8 +389,8 @@ class _Import:
             raise RefusedFile(f"cannot be read: {error.strerror or error}") from error
         size_bytes, sha256 = self._digests[path]
         return {
-            "file": source.path.name,
-            "member": source.member,
+            "file": printable(source.path.name),
+            "member": printable(source.member),
             "sha256": sha256,
             "size_bytes": size_bytes,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -231,6 +232,35 @@ def test_a_second_import_adds_and_repeats_nothing(folder: Path, tmp_path: Path) 
     np.save(folder / "b.npy", rows(2))
     take(folder, into)
     assert FeatureStore(into, verify=True)["slowfast"].ids == ("a", "b")
+
+
+def test_a_file_that_is_bad_now_takes_no_rows_away(folder: Path, tmp_path: Path) -> None:
+    into = tmp_path / "data" / "theirs"
+    np.save(folder / "a.npy", rows(1))
+    np.save(folder / "b.npy", rows(2))
+    take(folder, into)
+    before = FeatureStore(into)["slowfast"].digest()
+    (folder / "a.npy").write_bytes(b"")
+    assert take(folder, into).refused.keys() == {"a.npy"}
+    assert FeatureStore(into, verify=True)["slowfast"].digest() == before
+
+
+def test_a_name_that_no_terminal_shows_is_escaped(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(folder / "good.npy", rows(1))
+    (folder / "\x1b[31m\nred.npy").write_bytes(b"")
+    (folder / os.fsdecode(b"half\xff.npy")).write_bytes(b"")
+    with h5py.File(folder / "names.h5", "w") as file:
+        file["\x1b]0;title\x07"] = np.ones(3)
+    into = tmp_path / "data" / "theirs"
+    arguments = ["--into", str(into), "--name", "slowfast", "--seconds-per-row", "2"]
+    assert main(["import", str(folder), *arguments]) == 0
+    told = capsys.readouterr().out
+    assert all(line.isprintable() for line in told.splitlines())
+    assert "half\\udcff.npy" in told
+    assert "4 videos" not in told
+    assert FeatureStore(into)["slowfast"].ids == ("good",)
 
 
 def test_a_catalog_that_is_there_gets_no_new_ids(folder: Path, tmp_path: Path) -> None:
