@@ -16,6 +16,8 @@ from storage.__main__ import main
 from storage.base.errors import HighlightsError, IntegrityError, LookupFailed, SettingsError
 from storage.base.fingerprint import ids_sha256
 from storage.base.paths import Layout
+from storage.base.records import FeatureTrack
+from storage.commands import missing_library
 from storage.export.forms import numpy_files
 from storage.export.forms.registry import FORMATS
 from storage.export.record import exports_holding, read_records
@@ -25,6 +27,7 @@ from storage.export.source.selection import SelectionRequest
 from storage.features.store import FeatureStore
 from tests.support.export_stores import DONE_IDS, IDS, variant_named, write_hard_store
 from tests.support.feature_samples import killed_at
+from tests.support.stores import write_variant
 
 NEEDS = {"parquet": "pyarrow", "hf": "pyarrow", "zarr": "zarr"}
 
@@ -283,3 +286,37 @@ def test_the_card_shows_marks_and_no_title(store: Path, tmp_path: Path) -> None:
     assert "Citation: Doe \\| et al. \\# 2026 \\<b\\>." in text
     assert "HYPERLINK" not in text
     assert "script" not in text
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("bits", [0x8000, 0x7E01, 0x0000], ids=["-0.0", "nan", "0.0"])
+def test_rows_of_one_value_keep_their_bits(tmp_path: Path, form: str, bits: int) -> None:
+    """A chunk, or a dictionary, of one value is what writers like to leave out or to merge."""
+    store = write_hard_store(tmp_path / "data")
+    values = np.full((300, 8), bits, np.uint16).view(np.float16)
+    starts = np.arange(300, dtype=np.float64)
+    spans = np.stack([starts, starts + 1], axis=1)
+    track = FeatureTrack("ABC", spans, {"fc": values})
+    write_variant(store, [track], variant="same", settings={"extractor": "same"})
+    out = tmp_path / "out"
+    export(store, form, out, variants=("same",))  # compares every bit
+    if form == "zarr":
+        import zarr
+
+        group = zarr.open_group(out, mode="r")
+        found = group[f"{variant_named(store, 'same')}/fc"][:]  # type: ignore[index]
+        assert np.asarray(found).tobytes() == values.tobytes()
+
+
+def test_a_missing_library_is_named_before_anything_is_written(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr("storage.export.run.import_module", missing)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        export_store(ExportRequest(store, tmp_path / "out", "zarr"))
+    assert "'.[export]'" in missing_library(raised.value)
+    assert not (tmp_path / "out").exists()
+    assert read_records(Layout(store.parent, "hard")) == ()
