@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from models.registry import PluginError
 from pipeline.cli import bench, doctor, forecast, golden, rebase, status, verify, weights
 from pipeline.cli.exit_codes import FAILURE, WRONG_USE
 from storage.base.errors import HighlightsError, SettingsError
@@ -22,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     # Errors of ours are messages for a person; a traceback would only hide them.
+    except PluginError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
     except SettingsError as error:
         print("\n".join(error.faults), file=sys.stderr)
         return WRONG_USE

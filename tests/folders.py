@@ -122,6 +122,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.files",
     },
     "pipeline.extraction": {
+        "models",
         "models.extractors",
         "models.extractors.base",
         "pipeline.child_processes",
@@ -137,6 +138,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.files",
     },
     "pipeline.diagnostics": {
+        "models",
         "models.extractors",
         "models.extractors.base",
         "models.extractors.golden",
@@ -157,6 +159,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline.cli": {
         "models",
         "models.extractors",
+        "models.extractors.base",
         "models.extractors.golden",
         "models.weights",
         "pipeline.child_processes",
@@ -171,7 +174,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.features",
         "storage.files",
     },
-    "pipeline": {"pipeline.cli", "storage", "storage.base"},
+    "pipeline": {"models", "pipeline.cli", "storage", "storage.base"},
     "pipeline.datasets.parsing": {
         "pipeline.download.http",
         "storage.base",
@@ -328,6 +331,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "models.extractors",
         "models.extractors.base",
+        "models.extractors.golden",
         "pipeline.datasets",
         "pipeline.decoding",
         "pipeline.download.access",
@@ -370,6 +374,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.plots",
     },
     "tasks": {
+        "models",
         "models.extractors.base",
         "pipeline.compute",
         "pipeline.datasets",

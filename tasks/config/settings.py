@@ -11,7 +11,7 @@ import difflib
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ from luigi.configuration import get_config
 from luigi.parameter import ParameterException
 from luigi.task_register import Register
 
-from models.extractors.base.contract import random_seed
+from models.extractors.base.contract import ExtractorSpec, random_seed
+from models.extractors.golden.golden_outputs import GoldenMissing, golden_advice, known_outputs
 from models.extractors.registry import EXTRACTORS
+from models.registry import PluginError
 from models.settings_binding import bind, unknown_name
 from pipeline.datasets.registry import DATASETS, dataset_spec
 from pipeline.decoding.video_reader import BACKENDS
@@ -104,7 +106,6 @@ def front_door_catalog() -> str:
 def load_settings(catalog: str) -> Settings:
     """All settings for one catalog. Raises SettingsError with all faults."""
     faults = _Faults()
-    faults += _unknown_keys()
     faults += _dataset_faults(catalog)
     with _overrides_of_catalog(catalog) as written_in:
         sections = {
@@ -114,8 +115,10 @@ def load_settings(catalog: str) -> Settings:
         loaded: Settings | None = None
         if catalog in DATASETS:
             loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
+    faults += _unknown_keys(sections["extract"].extractors)
     if faults or loaded is None:
-        raise SettingsError(tuple(faults))
+        # A plug-in that cannot be used is met both in `extractors` and in its section.
+        raise SettingsError(tuple(dict.fromkeys(faults)))
     return loaded
 
 
@@ -184,6 +187,9 @@ class _Faults(list[str]):
         """What `make` returns; None, and a fault, if it raises an error of values."""
         try:
             return make()
+        except PluginError as error:
+            self.append(str(error))  # not the section is at fault but a package, which is named
+            return None
         except (ValueError, KeyError, ParameterException) as error:
             # KeyError puts quotes around its message, so take the message itself.
             self.append(f"[{section}] {error.args[0] if error.args else error}")
@@ -362,24 +368,35 @@ def _variants(
         faults.append(f"[extract] extractors must name extractors, each once; got {listed}")
     folder = WeightsFolder(layout.weights)
     for name in dict.fromkeys(names):
-        variant = faults.build(
-            name, functools.partial(_variant, name, catalog, folder, sections, faults)
-        )
+        spec = faults.build("extract", functools.partial(_listed_extractor, name))
+        make = functools.partial(_variant, name, spec, catalog, folder, sections, faults)
+        variant = faults.build(name, make) if spec is not None else None
         if variant is not None:
             yield variant
 
 
-def _variant(
-    name: str, catalog: str, folder: WeightsFolder, sections: Sections, faults: _Faults
-) -> Variant | None:
-    """The variant of one name in `extractors`; None if its section is unreadable."""
+def _listed_extractor(name: str) -> ExtractorSpec:
+    """The extractor of one name in `extractors`."""
     if not VARIANT_NAME.fullmatch(name):
         raise ValueError(
-            "an extractor must be named like c3d, a second group of settings like c3d.dense; "
-            f"got {name!r}"
+            "extractors: an extractor must be named like c3d, a second group of settings like "
+            f"c3d.dense; got {name!r}"
         )
-    spec = EXTRACTORS[name.partition(".")[0]]
-    EXTRACTORS.check_name(spec.name)
+    try:
+        return EXTRACTORS.chosen(name.partition(".")[0])
+    except KeyError as error:
+        raise ValueError(f"extractors: {error.args[0]}") from error
+
+
+def _variant(
+    name: str,
+    spec: ExtractorSpec,
+    catalog: str,
+    folder: WeightsFolder,
+    sections: Sections,
+    faults: _Faults,
+) -> Variant | None:
+    """The variant of one name in `extractors`; None if its section is unreadable."""
     section: Any = sections.get(spec.name)
     if section is None:  # a plug-in's, whose section is made when it is first asked for
         plugin_section(spec.name)
@@ -393,6 +410,12 @@ def _variant(
     faults += bound.faults
     weights = _weights(name, section.weights, catalog, folder) if spec.needs_weights else ""
     if bound.settings is None:
+        return None
+    try:
+        known_outputs(spec)  # each machine is compared with them before its first video
+    except GoldenMissing as error:
+        advice = golden_advice(spec, EXTRACTORS.plugin_text(spec.name))
+        faults.append(f"[{name}] {error}: {advice}")
         return None
     return Variant(name, spec, bound.settings, weights, folder.converted)
 
@@ -411,27 +434,35 @@ def _weights(name: str, weights: str, catalog: str, folder: WeightsFolder) -> st
     return weights if is_random else str(folder.resolve(weights))
 
 
-def _unknown_keys() -> Iterator[str]:
+def _unknown_keys(extractors: Iterable[str]) -> Iterator[str]:
     """Misspelt keys and sections.
 
-    Luigi ignores them, and a setting without effect is worse than an error.
+    Luigi ignores them, and a setting without effect is worse than an error. A section of an unknown
+    extractor is not listed if `[extract] extractors` names it too, which is reported there.
     """
+    reported = {name.partition(".")[0] for name in extractors}
     config = get_config()
     luigi_sections = {*Register.task_names(), "logging"}
     for section in config.sections():
-        base = _base_section(section)
+        try:
+            base = _base_section(section)
+        except PluginError as error:
+            yield str(error)
+            continue
         if base is not None:
             known = dict(base.get_params())
             for key in config[section]:
                 if key not in known:
                     yield unknown_name(f"[{section}] {key}", key, known)
-        elif section not in luigi_sections:
+        elif section not in luigi_sections and reported.isdisjoint(section.split(".")):
             yield _unknown_section(section)
 
 
 def _unknown_section(name: str) -> str:
     near = difflib.get_close_matches(name, SECTIONS, n=1)
     hint = f"did you mean [{near[0]}]?" if near else f"sections are {', '.join(sorted(SECTIONS))}"
+    if not near and "." not in name:
+        hint += "; a package may offer it, which is not installed here"
     return f"there is no section [{name}]; {hint}"
 
 
