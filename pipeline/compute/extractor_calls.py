@@ -39,7 +39,7 @@ class Caller:
     @property
     def advice(self) -> str:
         """What to do after the extractor has failed."""
-        correct = f"Correct {self.plugin}" if self.plugin else "Correct or report it"
+        correct = f"Correct {self.plugin}" if self.plugin else "Correct its code, or report it"
         return (
             "No video was marked, and finished videos are kept. "
             f"{correct}, or take {self.variant} out of [extract] extractors; "
@@ -94,7 +94,7 @@ def build_failure(
 def self_test_failure(plugin: str, error: ExtractorError) -> ExtractorFailed:
     """The same for an extractor that fails on the clip of the self-test."""
     _print_traceback_once(plugin, str(error), error.__cause__ or error)
-    correct = f"Correct {plugin}" if plugin else "Correct or report it"
+    correct = f"Correct {plugin}" if plugin else "Correct its code, or report it"
     return ExtractorFailed(
         f"extractor {error}, in the self-test before the first video. The traceback is printed "
         f"once, above. {correct}, then run the same command again."

@@ -188,8 +188,8 @@ def _made_by_spec(make: Callable[[Any], Any], part: str, settings: Any) -> Any:
 
 
 def _array_conflicts(arrays: Any) -> Iterator[str]:
-    if not isinstance(arrays, Mapping) or not arrays:
-        yield f"the spec's arrays must be a mapping of one or more ArraySpec; got {arrays!r}"
+    if not isinstance(arrays, Mapping):
+        yield f"the spec's arrays must be a mapping from names to ArraySpec; got {arrays!r}"
         return
     for name, array in arrays.items():
         if not isinstance(array, ArraySpec):

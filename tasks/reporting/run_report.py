@@ -255,17 +255,21 @@ def _summary_lines(summaries: Sequence[VariantSummary]) -> Iterator[str]:
         "with several files in the folder, or another one before", [one.files for one in notes]
     )
     for summary in summaries:
-        if summary.common_reason:
-            count = len(summary.reasons[summary.common_reason])
-            yield (
-                f"  NOTE {summary.name} has no video: all {count} that could be tried failed for "
-                f"one reason, {summary.common_reason}"
-            )
-        if summary.has_random_weights:
-            yield (
-                f"  NOTE {summary.name} ran with {summary.weights} weights: "
-                "good for trying the pipeline, not for results"
-            )
+        yield from _variant_notes(summary)
+
+
+def _variant_notes(summary: VariantSummary) -> Iterator[str]:
+    reason = summary.common_reason
+    if reason:
+        yield (
+            f"  NOTE {summary.name} has no video: all {len(summary.reasons[reason])} that could "
+            f"be tried failed for one reason, {reason}"
+        )
+    if summary.has_random_weights:
+        yield (
+            f"  NOTE {summary.name} ran with {summary.weights} weights: "
+            "good for trying the pipeline, not for results"
+        )
 
 
 def _reason_lines(reason: str, ids: Sequence[str]) -> Iterator[str]:
