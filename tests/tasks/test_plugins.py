@@ -120,11 +120,9 @@ def test_settings_of_a_plugin_are_checked_like_ours(tmp_path: Path, site: Path) 
     assert "[mean_colour]\n# Frames per second of video.\nframes_per_second = 1\n" in shown.stdout
     absent = run(tmp_path, tmp_path, "run", "BuildPHD2Features")
     assert absent.returncode == 2
-    assert faults_of(absent) == [
-        "[extract] extractors: unknown extractor 'mean_colour'; choose one of c3d, frames, "
-        "keypoint_rcnn, tased, yolov5; a package may offer it, which is not installed here: "
-        "install it"
-    ]
+    (fault,) = faults_of(absent)
+    assert fault.startswith("[extract] extractors: unknown extractor 'mean_colour'; choose one of ")
+    assert fault.endswith("; a package may offer it, which is not installed here: install it")
 
 
 def faults_of(done: subprocess.CompletedProcess[str]) -> list[str]:
