@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from models.extractors.base.contract import Extractor
 from models.extractors.base.failures import ExtractorError, describe_error
 from storage.base.errors import ExtractorFailed, HighlightsError
+from storage.base.extras import missing_library
 
 _printed: set[tuple[str, str]] = set()
 _printing = threading.Lock()
@@ -51,14 +52,25 @@ class Caller:
 def naming_errors(caller: Caller, extractor: Extractor, method: str) -> Iterator[None]:
     """Inside, an error of the extractor's `method` becomes ExtractorFailed.
 
-    Errors that are raised on purpose stay as they are, and so does MemoryError.
+    Other errors stay as they are, see `is_of_extractor`.
     """
     try:
         yield
-    except (HighlightsError, MemoryError):
-        raise
     except Exception as error:
+        if not is_of_extractor(error):
+            raise
         raise extractor_failure([caller], extractor, method, error) from error
+
+
+def is_of_extractor(error: BaseException) -> bool:
+    """Whether an error that leaves an extractor is a fault of its code.
+
+    It is not if it was raised on purpose, if memory ran out, if a library of ours is not installed,
+    or if the process is to end.
+    """
+    if isinstance(error, ModuleNotFoundError) and missing_library(error):
+        return False
+    return isinstance(error, Exception) and not isinstance(error, HighlightsError | MemoryError)
 
 
 def extractor_failure(

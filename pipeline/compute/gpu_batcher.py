@@ -24,8 +24,8 @@ import numpy as np
 from models.extractors.base.contract import Extractor
 from models.extractors.base.precision import is_gpu
 from pipeline.compute.cpu_executor import Clip, ComputeRequest, Rows
-from pipeline.compute.extractor_calls import extractor_failure
-from storage.base.errors import HighlightsError, SystemicFault
+from pipeline.compute.extractor_calls import extractor_failure, is_of_extractor
+from storage.base.errors import SystemicFault
 
 GPU_THREADS = 3
 """Batches in flight: one computes, while others are stacked and copied, or their boxes are read."""
@@ -297,10 +297,7 @@ class GpuBatcher:
 def _named_error(batch: Sequence[Pending], error: BaseException) -> BaseException:
     """An error of the extractor with the videos of its batch; other errors stay as they are."""
     callers = [request.caller for request, _ in batch if request.caller is not None]
-    is_of_extractor = isinstance(error, Exception) and not isinstance(
-        error, HighlightsError | MemoryError
-    )
-    if not callers or not is_of_extractor:
+    if not callers or not is_of_extractor(error):
         return error
     return extractor_failure(callers, batch[0][0].extractor, "extract", error)
 

@@ -17,7 +17,7 @@ from models.extractors.base.failures import ExtractorError
 from models.extractors.base.precision import PARITY, Numerics
 from models.extractors.golden import golden_outputs
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.extractor_calls import self_test_failure
+from pipeline.compute.extractor_calls import is_of_extractor, self_test_failure
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.extraction.provenance import library_versions
 from storage.base.errors import SystemicFault
@@ -73,6 +73,9 @@ def _run_once(
         advice = golden_outputs.golden_advice(spec, EXTRACTORS.plugin_text(spec.name))
         raise SystemicFault(f"{error}: {advice}") from error
     except ExtractorError as error:
+        cause = error.__cause__
+        if cause is not None and not is_of_extractor(cause):
+            raise cause from None
         raise self_test_failure(EXTRACTORS.plugin_text(spec.name), error) from error
     if differing:
         raise SystemicFault(_difference_message(spec, differing, environment))

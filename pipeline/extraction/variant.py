@@ -16,11 +16,11 @@ from models.extractors.base.failures import describe_error
 from models.extractors.base.precision import Numerics, numerics_of, precision_conflicts
 from models.extractors.base.sampling import FramesOfSegments, Sampling
 from models.extractors.registry import EXTRACTORS
-from pipeline.compute.extractor_calls import Caller, build_failure
+from pipeline.compute.extractor_calls import Caller, build_failure, is_of_extractor
 from pipeline.sampling.planner import VideoSampling
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from pipeline.weights.weights_folder import file_sha256, forget_advice, prepare_weights
-from storage.base.errors import HighlightsError, SettingsError
+from storage.base.errors import SettingsError
 from storage.base.fingerprint import fingerprint, to_json_value
 from storage.base.records import JSON, Video
 from storage.catalog.annotated_segments import SegmentTable
@@ -167,9 +167,9 @@ class Variant:
             raise SettingsError(
                 (f"[{self.name}] weights {self.weights}: {error}{forget_advice(self.weights)}",)
             ) from error
-        except (HighlightsError, MemoryError, OSError, ModuleNotFoundError):
-            raise
         except Exception as error:
+            if isinstance(error, OSError) or not is_of_extractor(error):
+                raise
             caller = Caller(self.name, EXTRACTORS.plugin_text(self.spec.name), "")
             raise build_failure(caller, self.spec.build, weights, error) from error
 

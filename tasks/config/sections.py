@@ -15,6 +15,7 @@ from models.extractors.base.contract import ExtractorSpec
 from models.extractors.registry import EXTRACTORS
 from models.registry import PluginError
 from models.settings_binding import descriptions
+from pipeline.datasets.own_videos.settings import OwnVideosSettings
 from pipeline.datasets.registry import DATASETS, DatasetSpec
 from storage.base.errors import SettingsError
 from tasks.config.cluster_settings import ClusterSettings
@@ -132,6 +133,10 @@ class ExtractSection:
     such as c3d.segments, and a section of that name; it lists what differs from the extractor's own
     section.
     """
+    random_weights: bool = False
+    """For a trial: an extractor whose weights are empty runs with random:0. Its features are marked
+    as random and good for trying the pipeline only. Samples always do.
+    """
     device: str = "auto"
     """cpu, cuda, cuda:1, and so on. auto: the first GPU if there is one."""
 
@@ -141,6 +146,7 @@ OWN_SECTIONS: dict[str, type[Any]] = {
     "download": DownloadSection,
     "decode": DecodeSection,
     "extract": ExtractSection,
+    "list": OwnVideosSettings,
     "cluster": ClusterSettings,
     "slurm": SlurmSettings,
 }

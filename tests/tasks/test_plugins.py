@@ -15,49 +15,8 @@ from models.extractors.golden.golden_outputs import golden_file
 from models.extractors.registry import EXTRACTORS
 from storage import FeatureStore
 from tests.conftest import REPOSITORY
-from tests.support.plugins import install
+from tests.support.plugins import MEAN_COLOUR, install
 from tests.support.videos import ffmpeg
-
-CODE = '''
-"""Mean colour of a frame."""
-
-from dataclasses import dataclass
-
-import numpy as np
-
-from models.extractors.base.contract import ArraySpec, ExtractorSpec
-from models.extractors.base.sampling import FramesAtRate
-
-
-@dataclass(frozen=True)
-class MeanColourSettings:
-    """Settings of `mean_colour`."""
-
-    frames_per_second: float = 1.0
-    """Frames per second of video."""
-
-
-class MeanColour:
-    """The extractor."""
-
-    def prepare(self, frame):
-        return frame.mean(axis=(0, 1)).astype(np.float32)
-
-    def extract(self, windows):
-        return {"mean": [window[-1] for window in windows]}
-
-
-SPEC = ExtractorSpec(
-    name="mean_colour",
-    numerics_version=1,
-    settings_type=MeanColourSettings,
-    arrays=lambda settings: {"mean": ArraySpec("float32", (3,))},
-    sampling=lambda settings: FramesAtRate(settings.frames_per_second),
-    build=lambda settings, weights, device: MeanColour(),
-    needs_weights=False,
-)
-'''
-
 
 DATASET_GUIDE = (REPOSITORY / "docs" / "how-to" / "add-a-dataset.md").read_text()
 
@@ -67,7 +26,7 @@ def site(tmp_path: Path) -> Path:
     site = tmp_path / "site"
     install(
         site, "my-colours", "2.0", "video_highlights.extractors", "mean_colour = vh_colours:SPEC",
-        vh_colours=CODE,
+        vh_colours=MEAN_COLOUR,
     )  # fmt: skip
     return site
 
@@ -173,7 +132,7 @@ def test_an_entry_point_that_cannot_be_used_is_one_fault(
     tmp_path: Path, points: str, before: str, after: str, told: str
 ) -> None:
     site, name = tmp_path / "site", points.partition(" ")[0]
-    code = CODE.replace(before, after) if before else CODE
+    code = MEAN_COLOUR.replace(before, after) if before else MEAN_COLOUR
     install(site, "my-colours", "2", "video_highlights.extractors", points, vh_colours=code)
     (tmp_path / "workflows.cfg").write_text(
         f"[extract]\nextractors = {name}\n[{name}]\nframes_per_second = 1\n"
@@ -201,7 +160,7 @@ def test_an_extractor_that_raises_is_named_once_and_marks_no_video(
     build = ("run", "BuildPHD2Features", "--extract-extractors", "mean_colour")
     assert run(tmp_path, site, "golden", "mean_colour").returncode == 0
     # It fails for frames of other sizes than the golden clip's only.
-    broken = CODE.replace("return frame", "1 / (len(frame) == 180)\n        return frame")
+    broken = MEAN_COLOUR.replace("return frame", "1 / (len(frame) == 180)\n        return frame")
     (site / "vh_colours.py").write_text(broken)
     done = run(tmp_path, site, *build)
     assert done.returncode == 6, done.stdout + done.stderr
@@ -213,7 +172,7 @@ def test_an_extractor_that_raises_is_named_once_and_marks_no_video(
         "No video was marked, and finished videos are kept. Correct my-colours 2.0, or take ",
     ):
         assert told in done.stderr, done.stderr
-    (site / "vh_colours.py").write_text(CODE)
+    (site / "vh_colours.py").write_text(MEAN_COLOUR)
     again = run(tmp_path, site, *build)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "12 ids = 11 done + 1 unavailable" in again.stdout
@@ -223,7 +182,7 @@ def test_a_run_without_a_finite_row_does_not_end_as_done(tmp_path: Path, site: P
     build = ("run", "BuildPHD2Features", "--extract-extractors", "mean_colour")
     assert run(tmp_path, site, "golden", "mean_colour").returncode == 0
     (site / "vh_colours.py").write_text(
-        CODE.replace("astype(np.float32)", "astype(np.float32) / (len(frame) == 180)")
+        MEAN_COLOUR.replace("astype(np.float32)", "astype(np.float32) / (len(frame) == 180)")
     )
     done = run(tmp_path, site, *build)
     assert done.returncode == 6, done.stdout + done.stderr
@@ -231,7 +190,7 @@ def test_a_run_without_a_finite_row_does_not_end_as_done(tmp_path: Path, site: P
         "has no video: all 11 that could be tried failed for one reason, non_finite" in done.stdout
     )
     assert "every video that gave rows was rejected" in done.stderr
-    (site / "vh_colours.py").write_text(CODE)
+    (site / "vh_colours.py").write_text(MEAN_COLOUR)
     again = run(tmp_path, site, *build, "--retry", "non_finite")
     assert again.returncode == 0, again.stdout + again.stderr
 
@@ -358,7 +317,7 @@ def test_the_code_of_the_guide_passes_the_checks_of_this_repository(tmp_path: Pa
 
 def test_settings_that_are_not_frozen_are_named(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    code = CODE.replace("@dataclass(frozen=True)", "@dataclass")
+    code = MEAN_COLOUR.replace("@dataclass(frozen=True)", "@dataclass")
     points = "mean_colour = vh_colours:SPEC"
     install(site, "my-colours", "2", "video_highlights.extractors", points, vh_colours=code)
     done = run(tmp_path, site, "run", "BuildPHD2Features", "--extract-extractors", "mean_colour")

@@ -89,7 +89,7 @@ def calling(spec: ExtractorSpec, code: object, part: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ExtractorError, MemoryError, ModuleNotFoundError):
+    except (ExtractorError, MemoryError):
         raise
     except Exception as error:
         raise ExtractorError(
