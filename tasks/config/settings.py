@@ -7,11 +7,10 @@ All faults are found at once. This is the only place where settings are read: no
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,13 +20,12 @@ from typing import Any
 import luigi
 from luigi.configuration import get_config
 from luigi.parameter import ParameterException
-from luigi.task_register import Register
 
 from models.extractors.base.contract import ExtractorSpec, random_seed
 from models.extractors.golden.golden_outputs import GoldenMissing, golden_advice, known_outputs
 from models.extractors.registry import EXTRACTORS
 from models.registry import PluginError
-from models.settings_binding import bind, unknown_name
+from models.settings_binding import bind
 from pipeline.datasets.registry import DATASETS, dataset_spec
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
@@ -45,6 +43,7 @@ from tasks.config.cluster_settings import ClusterSettings
 from tasks.config.luigi_sections import SECTIONS, extractor_luigi_section, plugin_section
 from tasks.config.luigi_values import value_faults
 from tasks.config.slurm_settings import SlurmSettings
+from tasks.config.unknown_keys import unknown_keys
 
 SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
     "sample": lambda folder, progress: write_sample(folder, SMALL, progress=progress),
@@ -123,7 +122,7 @@ def load_settings(catalog: str) -> Settings:
         loaded: Settings | None = None
         if catalog in DATASETS:
             loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
-    faults += _unknown_keys(sections["extract"].extractors)
+    faults += unknown_keys(sections["extract"].extractors)
     if faults or loaded is None:
         # A plug-in that cannot be used is met both in `extractors` and in its section.
         raise SettingsError(tuple(dict.fromkeys(faults)))
@@ -474,45 +473,3 @@ def _weights(
         )
     is_random = random_seed(weights) is not None
     return weights if is_random else str(folder.resolve(weights))
-
-
-def _unknown_keys(extractors: Iterable[str]) -> Iterator[str]:
-    """Misspelt keys and sections.
-
-    Luigi ignores them, and a setting without effect is worse than an error. A section of an unknown
-    extractor is not listed if `[extract] extractors` names it too, which is reported there.
-    """
-    reported = {name.partition(".")[0] for name in extractors}
-    config = get_config()
-    luigi_sections = {*Register.task_names(), "logging"}
-    for section in config.sections():
-        try:
-            base = _base_section(section)
-        except PluginError as error:
-            yield str(error)
-            continue
-        if base is not None:
-            known = dict(base.get_params())
-            for key in config[section]:
-                if key not in known:
-                    yield unknown_name(f"[{section}] {key}", key, known)
-        elif section not in luigi_sections and reported.isdisjoint(section.split(".")):
-            yield _unknown_section(section)
-
-
-def _unknown_section(name: str) -> str:
-    near = difflib.get_close_matches(name, SECTIONS, n=1)
-    hint = f"did you mean [{near[0]}]?" if near else f"sections are {', '.join(sorted(SECTIONS))}"
-    if not near and "." not in name:
-        hint += "; a package may offer it, which is not installed here"
-    return f"there is no section [{name}]; {hint}"
-
-
-def _base_section(name: str) -> type[luigi.Config] | None:
-    """The section whose keys this one may have: `[c3d]` for `[sample.c3d]` and `[c3d.dense]`."""
-    if name in SECTIONS:
-        return SECTIONS[name]
-    first, _, second = name.partition(".")
-    if first == own_catalogs.SECTION:
-        return SECTIONS[first]
-    return plugin_section(second if first in DATASETS else first)
