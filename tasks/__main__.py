@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 from storage.commands import run_and_exit
 
@@ -32,6 +34,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_highlights(commands)
     settings = commands.add_parser(
         "settings", help="print a settings file with every setting at its default"
+    )
+    settings.add_argument(
+        "section",
+        nargs="*",
+        help="only these sections, such as c3d; also that of an installed package's extractor",
     )
     settings.add_argument("--schema", action="store_true", help="print a JSON Schema instead")
     settings.set_defaults(run=_settings)
@@ -126,12 +133,33 @@ def _highlights(options: argparse.Namespace, others: Sequence[str]) -> int:
 
 
 def _settings(options: argparse.Namespace, others: Sequence[str]) -> int:
+    from models.registry import PluginError
+    from storage.base.errors import SettingsError
+    from tasks.config.exit_codes import Exit
     from tasks.config.settings_reference import schema, template
 
     if others:
         make_parser().error(f"unrecognized arguments: {' '.join(others)}")
-    print(json.dumps(schema(), indent=1) if options.schema else template(), end="")
-    return 0
+    try:
+        sections = _sections(options.section)
+    except (PluginError, SettingsError) as error:
+        print(error, file=sys.stderr)
+        return Exit.SETTINGS
+    print(json.dumps(schema(sections), indent=1) if options.schema else template(sections), end="")
+    return Exit.DONE
+
+
+def _sections(names: Sequence[str]) -> dict[str, type[Any]]:
+    """The named sections; without a name, all of ours and those of the settings file's plug-ins."""
+    from luigi.configuration import get_config
+
+    from tasks.config.sections import SECTION_TYPES, section_types_of
+
+    if names:
+        return section_types_of(names)
+    listed = get_config().get("extract", "extractors", "", raw=True)
+    extractors = [name.strip().partition(".")[0] for name in listed.split(",")]
+    return {**SECTION_TYPES, **section_types_of(filter(None, extractors))}
 
 
 def run_task(words: Sequence[str]) -> int:

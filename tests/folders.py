@@ -138,6 +138,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.files",
     },
     "pipeline.extraction": {
+        "models",
         "models.extractors",
         "models.extractors.base",
         "pipeline.child_processes",
@@ -153,6 +154,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage.files",
     },
     "pipeline.diagnostics": {
+        "models",
         "models.extractors",
         "models.extractors.base",
         "models.extractors.golden",
@@ -184,6 +186,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.diagnostics.bench",
         "models",
         "models.extractors",
+        "models.extractors.base",
         "models.extractors.golden",
         "models.weights",
         "pipeline.child_processes",
@@ -384,6 +387,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "models.extractors",
         "models.extractors.base",
+        "models.extractors.golden",
         "pipeline.datasets",
         "pipeline.datasets.own_videos",
         "pipeline.download",
@@ -428,6 +432,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trainer.plots",
     },
     "tasks": {
+        "models",
         "models.extractors.base",
         "pipeline.compute",
         "pipeline.datasets",
