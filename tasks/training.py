@@ -89,9 +89,11 @@ class TrainModel(_CatalogTask):
         return run.run_folder(run.data()) / "model.safetensors"
 
     def complete(self) -> bool:
-        """Whether the network is trained, on the features that are there now."""
+        """Whether the network is trained, on the present features and by the present code."""
+        from trainer.training.fit import is_trained
+
         try:
-            return self.model().is_file()
+            return is_trained(self.training_run(), self.model())
         except LookupFailed:
             return False
 
@@ -115,13 +117,12 @@ class ScoreModel(TrainModel):
 
     def complete(self) -> bool:
         """Whether scores of this network and split are there."""
-        from storage.scores import score_run_names
-        from trainer.inference.score_run import EvalRequest
+        from trainer.inference.score_run import EvalRequest, are_scores_current
 
         if not super().complete():
             return False
         request = EvalRequest(self.model(), self.settings.layout.folder, self.split)
-        return request.name in score_run_names(request.layout)
+        return are_scores_current(request)
 
     def run(self) -> None:
         """Score the split and save the scores."""

@@ -2,6 +2,8 @@
 
 ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
     model.safetensors   the trained network, with the metadata that scores and tables need
+    model.0123456789ab.safetensors
+                        a network that other code trained, kept when it was trained anew
     last.safetensors    the last checkpoint, while the training loop runs
     best.safetensors    the weights of the best epoch, while the training loop runs
     log.csv             metrics of every epoch
@@ -32,6 +34,7 @@ from storage.files.atomic_write import remove, size_and_sha256
 from storage.files.file_lock import lease, print_to_stderr
 from storage.scores import Provenance
 from trainer.config.recipe import Recipe, restore_recipe
+from trainer.config.run_code import code_changes, run_code, table_code_changes
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
 from trainer.evaluation.evaluate import evaluate_scores
 from trainer.evaluation.score_split import score_batches
@@ -39,6 +42,7 @@ from trainer.losses.registry import make_domain_objective, make_objective
 from trainer.training.checkpoint import (
     Checkpoint,
     checkpoint_digest,
+    read_about,
     read_checkpoint,
     write_checkpoint,
 )
@@ -98,8 +102,19 @@ class Run:
         return self.layout.run(self.name(data))
 
 
+def is_trained(run: Run, model: Path) -> bool:
+    """Whether `model.safetensors` is there, and the code that trained it has not changed."""
+    return model.is_file() and not _code_changes(run, model)
+
+
+def _code_changes(run: Run, checkpoint: Path) -> tuple[str, ...]:
+    return code_changes(read_about(checkpoint), run_code(run.recipe))
+
+
 def fit(run: Run, options: FitOptions, context: DistributedContext | None = None) -> Path:
     """Train a run, or resume it; returns its `model.safetensors`. A finished run is returned as is.
+
+    A run of other code is trained anew, and its network is kept under another name.
 
     Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains the run, or
     LeaseLost.
@@ -108,22 +123,43 @@ def fit(run: Run, options: FitOptions, context: DistributedContext | None = None
     data = run.data()
     folder = run.run_folder(data)
     finished = folder / "model.safetensors"
-    if finished.is_file():
+    if is_trained(run, finished):
         return finished
     folder.mkdir(parents=True, exist_ok=True)
     # Only the first process holds the lock and writes files.
     if not context.is_first:
+        context.barrier()  # until the checkpoints of other code are out of the way
         _train(run, data, folder, options, context)
         context.barrier()
         return finished
     with _remove_empty_run_folder(folder), lease(folder / "training.lease", notify=print_to_stderr):
+        if finished.is_file():
+            changes = "; ".join(_code_changes(run, finished))
+            print_to_stderr(f"{folder.name} is trained anew, because code has changed: {changes}")
+        for unfinished in (folder / "last.safetensors", folder / "best.safetensors"):
+            _keep_if_outdated(run, unfinished)
+        context.barrier()
         model, about = _train(run, data, folder, options, context)
         context.barrier()  # until every process has read the files that are removed below
+        _keep_if_outdated(run, finished)
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
         for name in ("last.safetensors", "best.safetensors"):
             if (folder / name).is_file():
                 remove(folder / name)
     return finished
+
+
+def _keep_if_outdated(run: Run, checkpoint: Path) -> None:
+    """Rename a checkpoint that other code wrote, so that it is neither continued nor replaced."""
+    if not checkpoint.is_file():
+        return
+    if not _code_changes(run, checkpoint):
+        return
+    about = read_about(checkpoint)
+    digest = fingerprint({"code": about.get("code"), "plugin": about.get("plugin")})
+    kept = checkpoint.with_name(f"{checkpoint.stem}.{digest}{checkpoint.suffix}")
+    checkpoint.replace(kept)
+    print_to_stderr(f"{checkpoint} was trained by other code; it is kept as {kept.name}")
 
 
 @contextmanager
@@ -261,6 +297,7 @@ def _metadata(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> d
     plugin = HIGHLIGHT_MODELS.plugins.get(recipe.spec.name)
     return {
         **({} if plugin is None else {"plugin": dataclasses.asdict(plugin)}),
+        "code": run_code(recipe),
         "recipe_name": recipe.name,
         "recipe": dict(recipe.table),
         "is_small": recipe.is_small,
@@ -311,8 +348,17 @@ class TrainedModel:
     """sha256 of its file, which scores name as their origin."""
 
     @property
+    def code_changes(self) -> tuple[str, ...]:
+        """What of the code has changed since the training, each with its old and new digest."""
+        return code_changes(self.about, run_code(self.recipe))
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for readers of its scores, about time origins that differ from training."""
+        """Notes for readers of its scores: what differs from training, code and time origins."""
+        changed = [f"the code has changed since training: {change}" for change in self.code_changes]
+        return (*changed, *self._time_notes())
+
+    def _time_notes(self) -> tuple[str, ...]:
         # Releases that had only one time origin, the streams' own clocks, did not write it.
         trained_origin = self.about.get("time_origin", STREAM_CLOCK)
         data_origin = self.data.features.time_origin
@@ -332,17 +378,31 @@ def load_trained_model(
     """
     checkpoint = read_checkpoint(path, device)
     described = _read_description(path, checkpoint)
-    recipe = _read_recipe(path, described, changes)
+    recipe = _read_recipe(path, described, checkpoint.about, changes)
     data = open_data(folder, recipe.data, trained_on=described.trained_on)
     try:
         model = recipe.spec.build(recipe.model_settings, described.shapes)
         model.load_state_dict(described.weights)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
+        changes = code_changes(checkpoint.about, run_code(recipe))
+        if changes:
+            raise _changed_code(path, changes, reason) from error
         raise IntegrityError(
             path, f"does not hold the network of its recipe: {reason}; {_ADVICE}"
         ) from error
     return TrainedModel(recipe, model.to(device), data, checkpoint.about, checkpoint_digest(path))
+
+
+def _changed_code(path: Path, changes: Sequence[str], reason: str) -> SettingsError:
+    """The fault of a checkpoint that does not suit code which was changed after the training."""
+    return SettingsError(
+        (
+            f"{path} does not suit the present code, which has changed since training "
+            f"({'; '.join(changes)}): {reason}; train it again with `python -m trainer fit`, or "
+            "install the code that trained it",
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -374,7 +434,9 @@ def _read_description(path: Path, checkpoint: Checkpoint) -> _Description:
         ) from error
 
 
-def _read_recipe(path: Path, described: _Description, changes: Sequence[str]) -> Recipe:
+def _read_recipe(
+    path: Path, described: _Description, about: Mapping[str, Any], changes: Sequence[str]
+) -> Recipe:
     try:
         return restore_recipe(
             described.recipe_name,
@@ -385,6 +447,9 @@ def _read_recipe(path: Path, described: _Description, changes: Sequence[str]) ->
     except SettingsError as error:
         if changes:
             raise  # the changes may be wrong, and not the checkpoint
+        changed = table_code_changes(about)
+        if changed:
+            raise _changed_code(path, changed, "; ".join(error.faults)) from error
         raise IntegrityError(
             path, f"holds no recipe of this release: {'; '.join(error.faults)}; {_ADVICE}"
         ) from error
