@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ class Registry(dict[str, Row], Generic[Row]):
         offered = [point for point in self.entry_points() if point.name == name]
         if not offered:
             names = sorted({*self._own, *(point.name for point in self.entry_points())})
-            raise KeyError(f"unknown {self.noun} {name!r}; choose one of {', '.join(names)}")
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise KeyError(f"unknown {self.noun} {name!r}; {hint}choose one of {', '.join(names)}")
         self.check_name(name)
         row = self._load(offered[0])
         self.plugins[name] = _plugin_of(offered[0])
@@ -68,6 +71,11 @@ class Registry(dict[str, Row], Generic[Row]):
     def plugin_names(self) -> frozenset[str]:
         """The names that other distributions offer; imports none of them."""
         return frozenset(point.name for point in self.entry_points())
+
+    def plugin_package(self, name: str) -> str:
+        """The top-level package of a plug-in that was loaded; empty for a row of ours."""
+        modules = [point.module for point in self.entry_points() if point.name == name]
+        return modules[0].partition(".")[0] if modules and name in self.plugins else ""
 
     def check_name(self, name: str) -> None:
         """Raise PluginError if a name is offered by two distributions, or by one and by us."""
@@ -100,6 +108,12 @@ class Registry(dict[str, Row], Generic[Row]):
             raise PluginError(
                 f"{self.noun} {point.name!r} of {owner} is a {type(row).__name__}; "
                 f"the entry point must name a {self.kind.__name__}"
+            )
+        own_name = getattr(row, "name", point.name)
+        if own_name != point.name:
+            raise PluginError(
+                f"{self.noun} {point.name!r} of {owner} calls itself {own_name!r}; "
+                "give its entry point and its spec the same name"
             )
         return row
 

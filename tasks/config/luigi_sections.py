@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import luigi
+from luigi.task_register import Register
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.datasets.registry import DATASETS
@@ -94,11 +95,32 @@ listed.
 """
 
 
+_LUIGIS = frozenset({*Register.task_names(), "email", "logging", "resources", "retcode"})
+RESERVED = frozenset(SECTIONS) | _LUIGIS
+"""Names of sections, ours and Luigi's, that no plug-in's dataset or extractor can have."""
+
+
+def reserved_name_fault(noun: str, name: str) -> str:
+    """Why a plug-in cannot have this name; empty if it can.
+
+    Its settings would stand in a section that has another meaning.
+    """
+    is_ours = name in DATASETS or name in EXTRACTORS
+    if name not in RESERVED or is_ours:
+        return ""
+    return (
+        f"{noun} {name!r} of a plug-in has the name of a settings section, [{name}]; "
+        "give its entry point another name"
+    )
+
+
 def plugin_section(name: str) -> type[luigi.Config] | None:
     """The section of a plug-in's extractor or dataset; None if nothing has that name.
 
     It is made when it is first asked for, which imports the plug-in. Raises PluginError.
     """
+    if name in RESERVED:
+        return SECTIONS.get(name)
     if name not in SECTIONS and name in EXTRACTORS.plugin_names():
         SECTIONS[name] = extractor_luigi_section(name, name)
     if name not in SECTIONS and name in DATASETS.plugin_names():

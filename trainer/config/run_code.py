@@ -55,10 +55,10 @@ def _model_code(name: str) -> str:
     owner = "video-highlights" if plugin is None else f"{plugin.distribution} {plugin.version}"
     offered = () if plugin is None else HIGHLIGHT_MODELS.entry_points()
     modules = {point.module for point in offered if point.name == name}
-    packages = {module.partition(".")[0] for module in modules}
+    package = HIGHLIGHT_MODELS.plugin_package(name)
 
     def follows(module: str) -> bool:
-        return module.partition(".")[0] in packages or _counts(module)
+        return module.partition(".")[0] == package or _counts(module)
 
     modules |= {module_of(spec.build), module_of(spec.settings)}
     sha256 = code_sha256(filter(follows, modules), follows)

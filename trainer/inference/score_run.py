@@ -15,6 +15,7 @@ from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.catalog.catalog import read_catalog
 from storage.scores import Provenance, ScoreRun, read_scores, write_scores
+from trainer.config.model_errors import explain_model_errors
 from trainer.config.recipe import restore_recipe
 from trainer.config.run_code import run_code
 from trainer.data import Loader, LoaderSettings
@@ -73,15 +74,16 @@ def score_split(
         seed = restored.about["seed"]
         fitted["prepare"] = UserSVM(restored.data, request.split, seed, device)
     # Scores are kept with what made them, and are read again only if that is the same.
-    answers = score_batches(
-        restored.model,
-        loader,
-        _provenance(restored, request, dataset.notes),
-        device=device,
-        precision=training.precision,
-        on_batch=on_batch,
-        **fitted,
-    )
+    with explain_model_errors(restored.recipe):
+        answers = score_batches(
+            restored.model,
+            loader,
+            _provenance(restored, request, dataset.notes),
+            device=device,
+            precision=training.precision,
+            on_batch=on_batch,
+            **fitted,
+        )
     write_scores(request.layout, request.name, answers)
     return answers
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.highlight.base.output_check import check_first_output
 from models.highlight.registry import HIGHLIGHT_MODELS
+from models.plugin_errors import EXPECTED, place_in_package
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
 from storage.base.paths import Layout
@@ -33,6 +36,7 @@ from storage.features.time_origin import MEANINGS
 from storage.files.atomic_write import remove, size_and_sha256
 from storage.files.file_lock import lease, print_to_stderr
 from storage.scores import Provenance
+from trainer.config.model_errors import explain_model_errors
 from trainer.config.recipe import Recipe, restore_recipe
 from trainer.config.run_code import code_changes, run_code, table_code_changes
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
@@ -164,10 +168,13 @@ def _keep_if_outdated(run: Run, checkpoint: Path) -> None:
 
 @contextmanager
 def _remove_empty_run_folder(folder: Path) -> Iterator[None]:
-    """Remove the folder of a run that failed before it wrote anything."""
+    """Remove the folder of a run that failed before it wrote any weights."""
     try:
         yield
     except (SettingsError, LookupFailed):
+        if not list(folder.glob("*.safetensors")):
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+            (folder / "log.csv").unlink(missing_ok=True)
         with suppress(OSError):  # not empty: an earlier try of the same run came further
             folder.rmdir()
             folder.parent.rmdir()
@@ -215,28 +222,29 @@ def _train(
 
 
 def _build_model(recipe: Recipe, data: HighlightData) -> nn.Module:
+    shapes = ", ".join(f"{key} {tuple(shape)}" for key, shape in data.shapes.items())
+    given = f"{recipe.model_settings} for positions of {shapes or 'no array'}"
     try:
         model = recipe.spec.build(recipe.model_settings, data.shapes)
+        _check_module(model)
         # An unknown part fails here, before any other recipe is trained for it.
         for part in recipe.start:
             model.get_submodule(part)
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        ZeroDivisionError,
-        AttributeError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+    except (*EXPECTED, MemoryError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
+        place = place_in_package(error, HIGHLIGHT_MODELS.plugin_package(recipe.spec.name))
+        where = f" ({place})" if place else ""
         raise SettingsError(
-            (
-                f"recipe {recipe.name}: its network cannot be built with "
-                f"{recipe.model_settings}: {reason}",
-            )
+            (f"recipe {recipe.name}: its network cannot be built with {given}: {reason}{where}",)
         ) from error
     return model
+
+
+def _check_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"build returned a {type(model).__name__}; it must return a torch.nn.Module"
+        )
 
 
 def _loader_settings(
@@ -323,13 +331,14 @@ def _make_validate(
     settings = LoaderSettings(run.recipe.training.scoring_batch_size)
 
     def validate(network: nn.Module) -> Mapping[str, float]:
-        tracks = score_batches(
-            network,
-            Loader(dataset, settings),
-            Provenance(run.recipe.name),
-            device=device,
-            precision=run.recipe.training.precision,
-        )
+        with explain_model_errors(run.recipe):
+            tracks = score_batches(
+                network,
+                Loader(dataset, settings),
+                Provenance(run.recipe.name),
+                device=device,
+                precision=run.recipe.training.precision,
+            )
         found = evaluate_scores(data.catalog, run.folder, run.recipe.data, "validation", tracks)
         return {name: float(np.mean(values)) for name, values in found.values.items()}
 
@@ -374,7 +383,8 @@ def load_trained_model(
     """A trained network with the features of a catalog; `changes` are other data settings.
 
     Raises SettingsError if the features differ from those of the training, IntegrityError if the
-    checkpoint does not describe its network, or holds the tensors of another network.
+    checkpoint does not describe its network, or holds the tensors of another network. The first
+    output of the network is checked: see `models.highlight.base.output_check`.
     """
     checkpoint = read_checkpoint(path, device)
     described = _read_description(path, checkpoint)
@@ -382,6 +392,7 @@ def load_trained_model(
     data = open_data(folder, recipe.data, trained_on=described.trained_on)
     try:
         model = recipe.spec.build(recipe.model_settings, described.shapes)
+        _check_module(model)
         model.load_state_dict(described.weights)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -391,6 +402,7 @@ def load_trained_model(
         raise IntegrityError(
             path, f"does not hold the network of its recipe: {reason}; {_ADVICE}"
         ) from error
+    check_first_output(model, is_training=False)
     return TrainedModel(recipe, model.to(device), data, checkpoint.about, checkpoint_digest(path))
 
 
