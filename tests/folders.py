@@ -313,6 +313,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "storage",
         "storage.base",
         "storage.catalog",
+        "storage.features",
         "storage.files",
         "trainer.base",
         "trainer.config",

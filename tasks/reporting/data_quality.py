@@ -20,7 +20,7 @@ from storage.features.manifest_index import ShardSummary
 from storage.files.atomic_write import publish
 from storage.files.checksummed_json import read_sealed, seal
 
-KIND = 3
+KIND = 4
 """Raise it when the notes change, so that the manifests are read again."""
 CONTAINERS_WITH_DURATIONS = ("mov", "avi")
 """Containers whose index states how long each picture is shown: in these, a gap without any other
@@ -47,6 +47,8 @@ class QualityNotes:
     """Videos with another number of frames than the annotated one: both counts."""
     files: Mapping[str, str]
     """Videos with several files in the folder, or with another one before: which was read."""
+    ends: Mapping[str, str]
+    """Every decoded video: the second at which its last frame ends."""
 
 
 def quality_notes(
@@ -218,10 +220,17 @@ def file_choice(entry: ManifestEntry) -> str:
     return "; ".join(notes)
 
 
+def decoded_end(entry: ManifestEntry) -> str:
+    """The second at which the last frame ends; empty if the facts do not say."""
+    end = _facts(entry, "decode").get("end_seconds")
+    return f"{end:.3f}" if isinstance(end, float) else ""
+
+
 _NOTES: Mapping[str, Callable[[ManifestEntry], str]] = {
     "losses": frame_loss,
     "choices": stream_choice,
     "rescaled": rescaling_note,
     "files": file_choice,
+    "ends": decoded_end,
 }
 """Kind of note, in the order of `QualityNotes` → the function that makes it of an entry."""

@@ -28,6 +28,7 @@ from tasks.execution.progress import print_line
 from tasks.reporting import timing
 from tasks.reporting.availability import save_availability
 from tasks.reporting.data_quality import QualityNotes, quality_notes
+from tasks.reporting.label_quality import label_lines
 
 WAITING = (State.PENDING, State.QUARANTINED)
 EXAMPLES = 3
@@ -129,6 +130,8 @@ def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None
     users = f"{len(catalog.users)} users"
     print_line(f"\n{catalog.name}: {len(catalog.videos)} videos, {users}, {scope}")
     for line in _summary_lines(summaries):
+        print_line(line)
+    for line in label_lines(catalog, [summary.notes for summary in summaries]):
         print_line(line)
     picture = _save_and_draw(layout, variants, summaries, shards)
     if is_whole:

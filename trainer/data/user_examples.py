@@ -6,8 +6,9 @@ videos have features.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -114,6 +115,16 @@ def _published_users(catalog: Catalog, split: str) -> list[str]:
     return [user.user_id for user in catalog.users if user.split == split]
 
 
+def describe_splits(catalog: Catalog, split: str) -> str:
+    """`trian (3), test (1); is trian a misspelling of train?`: the splits that there are."""
+    counts = Counter(user.split for user in catalog.users)
+    near = difflib.get_close_matches(split, counts, n=1)
+    # A near miss comes first: it is probably what was meant.
+    names = sorted(counts, key=lambda name: (name not in near, name))
+    listed = ", ".join(f"{name} ({counts[name]})" for name in names) or "no users"
+    return f"{listed}; is {near[0]} a misspelling of {split}?" if near else listed
+
+
 def _held_out_users(catalog: Catalog, train: list[str], settings: DataSettings) -> list[str]:
     """The training users that are kept for validation, ascending."""
     count = settings.holdout_users
@@ -149,7 +160,10 @@ def list_examples(
     """
     users, holdout = split_users(catalog, split, settings)
     if split != "all" and not users:
-        raise SettingsError((f"{catalog.name} has no users in the split {split!r}",))
+        present = describe_splits(catalog, split)
+        raise SettingsError(
+            (f"{catalog.name} has no users in the split {split!r}; it has {present}",)
+        )
     if users:
         candidates = _user_examples(catalog, users, settings, is_training=expand is not None)
     else:

@@ -85,8 +85,7 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a field of the wrong kind: specs also come from plug-ins."""
-        is_named = isinstance(self.name, str) and bool(_MODEL_NAME.fullmatch(self.name))
-        if not is_named:
+        if not _MODEL_NAME.fullmatch(str(self.name)):
             raise ValueError(f"name has 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
         is_tuple = isinstance(self.arrays, tuple)
         if not is_tuple or not all(isinstance(key, str) for key in self.arrays):

@@ -38,7 +38,7 @@ def _fault(output: object, batch: Batch) -> str:
     needed = f"it must return Scores with scores of shape {tuple(batch.mask.shape)}"
     if not isinstance(output, Scores):
         return f"forward returned {_described(output)}; {needed}"
-    scores = output.scores
+    scores: object = output.scores
     if not isinstance(scores, torch.Tensor) or scores.shape != batch.mask.shape:
         return f"forward returned Scores whose scores are {_described(scores)}; {needed}"
     if not scores.is_floating_point():
