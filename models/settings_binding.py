@@ -60,7 +60,9 @@ def bind(
     missing = [name for name, field in fields.items() if _is_required(field) and name not in table]
     faults += unfit
     faults += [f"{where}{name} is missing" for name in missing]
-    settings, refused = _construct(kind, values, where, can_construct=not missing)
+    # A value that was not converted is missing too, and its fault is listed already.
+    is_complete = all(name in values for name, field in fields.items() if _is_required(field))
+    settings, refused = _construct(kind, values, where, can_construct=is_complete)
     faults += refused
     return Bound(None if faults else settings, tuple(faults))
 

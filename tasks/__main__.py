@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 
-from storage.commands import run_and_exit
+from storage.base.errors import SettingsError
+from storage.commands import WRONG_USE, run_and_exit
 from tasks.config.settings_reference import schema, template
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = make_parser().parse_args(arguments)
-    print(json.dumps(schema(), indent=1) if options.schema else template(), end="")
+    try:
+        if options.schema:
+            text = json.dumps(schema(with_plugins=options.plugins), indent=1)
+        else:
+            text = template(with_plugins=options.plugins)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
+    print(text, end="")
     return 0
 
 
@@ -28,6 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
         "settings", help="print a settings file with every setting at its default"
     )
     settings.add_argument("--schema", action="store_true", help="print a JSON Schema instead")
+    settings.add_argument(
+        "--plugins", action="store_true", help="also the sections of installed plug-ins"
+    )
     return parser
 
 

@@ -184,11 +184,24 @@ SECTION_TYPES: dict[str, type[Any]] = {
 """Section → its class. Luigi's own sections (core, worker, retcode, ...) are not listed."""
 
 
-def section_descriptions(name: str) -> dict[str, str]:
-    """Setting → what it means, of one section."""
+def plugin_section_types() -> dict[str, type[Any]]:
+    """The sections of all plug-ins that are installed, whose code this imports.
+
+    Raises PluginError or ValueError for one that cannot be used.
+    """
+    found = {
+        name: extractor_section(EXTRACTORS[name]) for name in sorted(EXTRACTORS.plugin_names())
+    }
+    for name in sorted(DATASETS.plugin_names()):
+        found[name] = dataset_section(name, DATASETS[name])
+    return found
+
+
+def section_descriptions(name: str, kind: type[Any] | None = None) -> dict[str, str]:
+    """Setting → what it means, of one section; `kind` is given for that of a plug-in."""
     if name in DATASETS:
         return {file.setting: file.description for file in DATASETS[name].files.values()}
-    found = descriptions(SECTION_TYPES[name])
+    found = descriptions(SECTION_TYPES[name] if kind is None else kind)
     if name in EXTRACTORS and EXTRACTORS[name].needs_weights:
         found["weights"] = WEIGHTS_HELP
     return found

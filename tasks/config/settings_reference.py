@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from models.settings_binding import json_schema
-from tasks.config.sections import SECTION_TYPES, section_descriptions
+from storage.base.errors import SettingsError
+from tasks.config.sections import SECTION_TYPES, plugin_section_types, section_descriptions
 
 COLUMNS = 100
 
@@ -22,20 +23,36 @@ def text_of(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def template() -> str:
+def section_types(*, with_plugins: bool) -> dict[str, type[Any]]:
+    """Section → its class, of ours and, if asked, of the plug-ins, which are then imported.
+
+    Raises SettingsError for a plug-in that cannot be used.
+    """
+    if not with_plugins:
+        return SECTION_TYPES
+    try:
+        return {**SECTION_TYPES, **plugin_section_types()}
+    except ValueError as error:  # PluginError is one
+        raise SettingsError((str(error),)) from error
+
+
+def template(*, with_plugins: bool = False) -> str:
     """A settings file with every setting at its default, each below its meaning."""
-    blocks = ["\n".join(_template_section(name, kind)) for name, kind in SECTION_TYPES.items()]
+    types = section_types(with_plugins=with_plugins)
+    blocks = ["\n".join(_template_section(name, kind)) for name, kind in types.items()]
     return "\n\n".join(blocks) + "\n"
 
 
 def _template_section(name: str, kind: type[Any]) -> Iterator[str]:
-    described = section_descriptions(name)
+    described = section_descriptions(name, kind)
     yield f"[{name}]"
     for field in dataclasses.fields(kind):
+        # A plug-in may leave a setting without a text.
         yield from textwrap.wrap(
-            described[field.name], COLUMNS, initial_indent="# ", subsequent_indent="# "
+            described.get(field.name, ""), COLUMNS, initial_indent="# ", subsequent_indent="# "
         )
-        yield f"{field.name} = {text_of(field.default)}".rstrip()
+        has_default = field.default is not dataclasses.MISSING
+        yield f"{field.name} = {text_of(field.default) if has_default else ''}".rstrip()
 
 
 def page() -> Iterator[str]:
@@ -49,12 +66,12 @@ def page() -> Iterator[str]:
             yield f"**`{field.name}`** (default: {shown})  \n{described[field.name]}"
 
 
-def schema() -> dict[str, Any]:
+def schema(*, with_plugins: bool = False) -> dict[str, Any]:
     """JSON Schema of all sections; lists are texts separated by commas in a settings file."""
     sections = {}
-    for name, kind in SECTION_TYPES.items():
+    for name, kind in section_types(with_plugins=with_plugins).items():
         section = json_schema(kind)
-        for key, text in section_descriptions(name).items():
+        for key, text in section_descriptions(name, kind).items():
             section["properties"][key]["description"] = text
         sections[name] = section
     return {
