@@ -51,8 +51,8 @@ class Registry(dict[str, Row], Generic[Row]):
         if not offered:
             names = sorted({*self._own, *(point.name for point in self.entry_points())})
             near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise KeyError(f"unknown {self.noun} {name!r}; {hint}choose one of {', '.join(names)}")
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise KeyError(f"unknown {self.noun} {name!r}; choose one of {', '.join(names)}{hint}")
         self.check_name(name)
         row = self._load(offered[0])
         self.plugins[name] = _plugin_of(offered[0])
