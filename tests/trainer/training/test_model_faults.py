@@ -143,6 +143,19 @@ def test_an_objective_that_needs_what_the_model_lacks(
     assert "the objective cross_entropy needs the part 'logits' in the Scores of the model" in found
 
 
+def test_an_array_that_the_store_lacks(
+    site: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = RECIPE.replace("[data]", '[data]\narrays = ["yolov5/p5"]')
+    found = refused(site, folder, CODE, capsys, recipe)
+    assert "has no variant 'yolov5'; it has c3d-" in found
+    assert "The recipe reads yolov5/p5: extract these features, or name other arrays" in found
+    wrong = RECIPE.replace("[data]", "[data]\narrays = 3")
+    found = refused(site, folder, CODE, capsys, wrong)
+    assert "line: data.arrays must be a list, each a text; got 3" in found
+    assert "positional argument" not in found
+
+
 def test_a_recipe_without_a_model_or_an_objective(
     site: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
