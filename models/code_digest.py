@@ -49,21 +49,28 @@ def code_sha256(modules: Iterable[str], follows: Callable[[str], bool]) -> str:
 
 def _source_file(module: str) -> Path | None:
     """The file of a module; None if it has no Python source, or is not a module."""
+    for path in _candidates(module):
+        if path.suffix == ".py" and path.is_file():
+            return path
+    return None
+
+
+def _candidates(module: str) -> Iterator[Path]:
+    """The files that the module may be, best first."""
     top_level, *rest = module.split(".")
     try:
         spec = find_spec(top_level)
     except ValueError:  # a module that was made without a file
-        return None
+        spec = None
     if spec is None:
-        return None
+        return
     if not rest:
-        candidates = [Path(spec.origin)] if spec.origin else []
-    else:
-        bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
-        candidates = [base / "__init__.py" for base in bases]
-        candidates += [base.with_name(f"{base.name}.py") for base in bases]
-    sources = [path for path in candidates if path.suffix == ".py" and path.is_file()]
-    return sources[0] if sources else None
+        yield Path(spec.origin or "")
+        return
+    for folder in spec.submodule_search_locations or ():
+        base = Path(folder, *rest)
+        yield base / "__init__.py"
+        yield base.with_name(f"{base.name}.py")
 
 
 @functools.lru_cache(maxsize=512)

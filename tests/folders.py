@@ -251,6 +251,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "models.extractors.tased",
         "models.highlight",
+        "models.highlight.base",
         "models.highlight.personalized",
         "storage",
         "storage.base",

@@ -129,9 +129,7 @@ def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None
         scope = f"{len(shards)} of {scope}"
     users = f"{len(catalog.users)} users"
     print_line(f"\n{catalog.name}: {len(catalog.videos)} videos, {users}, {scope}")
-    for line in _summary_lines(summaries):
-        print_line(line)
-    for line in label_lines(catalog, [summary.notes for summary in summaries]):
+    for line in (*_summary_lines(summaries), *_label_lines(catalog, summaries)):
         print_line(line)
     picture = _save_and_draw(layout, variants, summaries, shards)
     if is_whole:
@@ -144,6 +142,10 @@ def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None
     if picture is not None:
         print_line(f"picture  {picture}")
     _raise_if_waiting(summaries)
+
+
+def _label_lines(catalog: Catalog, summaries: Sequence[VariantSummary]) -> Iterator[str]:
+    return label_lines(catalog, [summary.notes for summary in summaries])
 
 
 def _raise_if_waiting(summaries: Sequence[VariantSummary]) -> None:

@@ -177,7 +177,7 @@ def paired_gain(
 def _check_comparable(runs: Sequence[Evaluation]) -> Evaluation:
     """The first run. Raises ValueError unless all are over the same IDs and metrics.
 
-    SettingsError if nobody has a value.
+    SettingsError if no id has a value.
     """
     if not runs:
         raise ValueError("no run was given: nothing to average")
