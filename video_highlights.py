@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "seal": ("storage", "add checksums to parts of earlier releases"),
     "compact": ("storage", "pack the parts of each shard anew"),
     "digest": ("storage", "one sha256 for each variant of a store"),
+    "forget": ("storage", "take videos down: remove all that is stored of them"),
     "doctor": ("pipeline", "check whether this machine is fit for a run"),
     "weights": ("pipeline", "list, fetch, import and forget published weights"),
     "verify": ("pipeline", "recompute some stored rows and compare"),
@@ -33,12 +34,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("pipeline", "measure decoders and networks on this machine"),
     "golden": ("pipeline", "write the golden outputs of an extractor"),
     "forecast": ("pipeline", "what a catalog will take, from what a part took"),
+    "features": ("tasks", "build features of your own videos: a folder, a list, a table"),
+    "highlights": ("tasks", "rank the segments of a video with a trained model, cut a reel"),
     "settings": ("tasks", "print every setting with its default and its meaning"),
-    "fit": ("trainer", "train a recipe on a catalog's features"),
+    "train": ("trainer", "train a recipe on a catalog's features"),
+    "fit": ("trainer", "the same as train"),
     "score": ("trainer", "score a split with a trained network"),
     "table": ("trainer", "print a table of a paper, published beside measured"),
     "predict": ("trainer", "score one video for one user"),
     "report": ("trainer", "write a page of timelines for some users"),
+    "view": ("trainer", "look at a feature store in a browser"),
     "maps": ("trainer", "draw distinction maps of PLD-VHD"),
     "plant": ("trainer", "make a store with synthetic preferences"),
     "baselines": ("trainer", "score rankers that learn nothing"),
@@ -62,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_unknown(name), file=sys.stderr)
         return WRONG_USE
     package, _ = COMMANDS[name]
-    return run_and_exit(lambda: _command_of(package)([name, *rest]))
+    return run_and_exit(
+        lambda: _command_of(package)([name, *rest]), is_training=package == "trainer"
+    )
 
 
 def _command_of(package: str) -> Callable[[Sequence[str]], int]:
@@ -87,7 +94,7 @@ def help_text() -> str:
 
 
 def _tasks_or_reason() -> list[str]:
-    from storage.commands import missing_library
+    from storage.base.extras import missing_library
 
     try:
         return task_names()

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from pipeline.decoding.video_reader import BACKENDS
-from pipeline.diagnostics.bench_decoding import (
+from pipeline.diagnostics.bench.decoding import (
     FFMPEG,
     measure_backend,
     measure_ffmpeg,

@@ -19,7 +19,7 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.diagnostics.bench_throughput import (
+from pipeline.diagnostics.bench.throughput import (
     flop_per_window,
     make_benchmark,
     measure_round,

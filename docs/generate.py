@@ -117,16 +117,17 @@ def command_page() -> str:
     """Every command of `python -m storage`, `pipeline` and `trainer` with its options."""
     parsers = {
         "storage": storage.__main__.make_parser(),
-        "pipeline": pipeline.__main__.make_parser(),
         "tasks": tasks.__main__.make_parser(),
     }
     blocks = [block for parser in parsers.values() for block in _commands(parser)]
-    for name in trainer.__main__.COMMANDS:
-        blocks += [
-            block
-            for block in _commands(trainer.__main__.make_parser(name))
-            if block.startswith(f"## `python -m trainer {name}`")
-        ]
+    for program in (pipeline.__main__, trainer.__main__):
+        package = program.__name__.partition(".")[0]
+        for name in program.COMMANDS:
+            blocks += [
+                block
+                for block in _commands(program.make_parser(name))
+                if block.startswith(f"## `python -m {package} {name}")
+            ]
     return _page("Commands", *blocks)
 
 
@@ -228,6 +229,12 @@ API = {
         "storage.features.lazy_arrays.VideoHandle",
         "storage.features.lazy_arrays.ArrayHandle",
     ],
+    "Features of one file": [
+        "pipeline.extract_features",
+        "pipeline.file_features.FileFeatures",
+        "pipeline.file_features.NoFeatures",
+        "storage.base.records.FeatureTrack",
+    ],
     "Reading a catalog": [
         "storage.catalog.catalog.read_catalog",
         "storage.catalog.catalog.Catalog",
@@ -238,6 +245,8 @@ API = {
         "trainer.data.DataSettings",
         "trainer.data.Loader",
         "trainer.data.LoaderSettings",
+        "trainer.data.WindowDataset",
+        "trainer.data.ResumableSampler",
     ],
     "Adding to it": [
         "models.extractors.base.contract.ExtractorSpec",

@@ -1,7 +1,8 @@
 """`python -m pipeline`: commands that prepare, check and forecast runs.
 
-Exit codes: 0 success (possibly with warnings), 1 something would stop or spoil a run, or differs,
-2 wrong use, 4 a file or folder cannot be used.
+A command is a row in `COMMANDS` and a module, imported only when it is used. Exit codes: 0 success
+(possibly with warnings), 1 something would stop or spoil a run, or differs, 2 wrong use, 4 a file
+or folder cannot be used.
 """
 
 from __future__ import annotations
@@ -9,16 +10,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from pipeline.cli import bench, doctor, forecast, golden, rebase, status, verify, weights
 from pipeline.cli.exit_codes import FAILURE, WRONG_USE
 from storage.base.errors import HighlightsError, SettingsError
 from storage.commands import run_and_exit
 
+COMMANDS: dict[str, str] = {
+    "doctor": "check whether this machine is fit for a run, or videos for a build",
+    "weights": "published weights: list, fetch, import, forget",
+    "verify": "recompute some rows of a store and compare",
+    "rebase": "convert times of format version 1 to players' seconds",
+    "golden": "write the golden outputs of an extractor",
+    "status": "show how far the builds of a catalog are",
+    "bench": "measure decoders and networks on this machine",
+    "forecast": "estimate what a whole catalog will take",
+}
+"""Name → one line of help; the module of a command is `pipeline.cli.NAME`."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = make_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = make_parser(given[0] if given else "").parse_args(given)
     try:
         code: int = options.run(options)
     # Errors of ours are messages for a person; a traceback would only hide them.
@@ -31,36 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def make_parser(command_name: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands; with the options of the one that is named."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline", description="Prepare, check and forecast runs."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    doctor.add_options(
-        commands.add_parser("doctor", help="check whether this machine is fit for a run")
-    )
-    weights.add_options(
-        commands.add_parser("weights", help="published weights: list, fetch, import, forget")
-    )
-    verify.add_options(
-        commands.add_parser("verify", help="recompute some rows of a store and compare")
-    )
-    rebase.add_options(
-        commands.add_parser("rebase", help="convert times of format version 1 to players' seconds")
-    )
-    golden.add_options(
-        commands.add_parser("golden", help="write the golden outputs of an extractor")
-    )
-    status.add_options(
-        commands.add_parser("status", help="show how far the builds of a catalog are")
-    )
-    bench.add_options(
-        commands.add_parser("bench", help="measure decoders and networks on this machine")
-    )
-    forecast.add_options(
-        commands.add_parser("forecast", help="estimate what a whole catalog will take")
-    )
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        # The others stay without options: their modules import libraries of extras.
+        if name == command_name:
+            import_module(f"pipeline.cli.{name}").add_options(command)
     return parser
 
 

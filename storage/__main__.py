@@ -1,4 +1,4 @@
-"""`python -m storage audit | seal | compact | digest FOLDER`, where FOLDER is `ROOT/<catalog>`.
+"""`python -m storage audit | seal | compact | digest | forget FOLDER`; it is `ROOT/<catalog>`.
 
 Exit codes: 0 clean, 2 wrong use, 4 the machine or another process blocks it, 5 something differs
 from its record.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, SystemicFault
@@ -22,22 +23,36 @@ from storage.features.manifest_index import refresh_index
 from storage.features.part_reader import with_repair_advice
 from storage.features.store import FeatureStore, variant_layouts
 from storage.files.file_lock import lease, print_to_stderr
+from storage.forget import audit_forgotten, forget, plan, with_advice
 from storage.maintenance.audit import VariantAudit, audit
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.repair import repair, repair_media
 from storage.maintenance.sealing import seal_store
 
+FORGET_OPTIONS = ("--dry-run", "-h", "--help")
 CLEAN, WRONG_USE, BLOCKED, VIOLATION = 0, 2, 4, 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = make_parser().parse_args(_with_dashed_ids(words))
     try:
         return int(options.command(options))
     except HighlightsError as error:
+        if isinstance(error, IntegrityError):
+            error = with_advice(options.folder, error)
         print(error, file=sys.stderr)
         return _exit_code(error)
+
+
+def _with_dashed_ids(words: Sequence[str]) -> Sequence[str]:
+    """The words of `forget` with its options first: one id of YouTube in 64 begins with a dash."""
+    if words[:1] != ["forget"] or "--" in words:
+        return words
+    options = [word for word in words[1:] if word in FORGET_OPTIONS]
+    others = [word for word in words[1:] if word not in FORGET_OPTIONS]
+    return ["forget", *options, "--", *others]
 
 
 def _exit_code(error: HighlightsError) -> int:
@@ -79,8 +94,16 @@ def make_parser() -> argparse.ArgumentParser:
         "digest", help="print one sha256 per variant: equal content, equal digest"
     )
     digesting.set_defaults(command=_digest)
-    for command in (auditing, sealing, compacting, digesting):
+    forgetting = commands.add_parser(
+        "forget", help="take videos down: remove all that is stored of them"
+    )
+    forgetting.add_argument(
+        "--dry-run", action="store_true", help="print what would be removed, and change nothing"
+    )
+    forgetting.set_defaults(command=_forget)
+    for command in (auditing, sealing, compacting, digesting, forgetting):
         command.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>")
+    forgetting.add_argument("ids", nargs="+", metavar="ID", help="ids of videos")
     return parser
 
 
@@ -111,9 +134,14 @@ def _print_audit(folder: Path, *, deep: bool, media: bool) -> bool:
         print(media_report)
     for finding in media_report.findings:
         print(f"  {finding}")
+    taken_down = audit_forgotten(folder, deep=deep)
+    if taken_down.count:
+        print(taken_down)
+    for finding in taken_down.findings:
+        print(f"  {finding}")
     are_variants_clean = all(report.is_clean for report in reports)
-    has_bad_media = any(finding.is_violation for finding in media_report.findings)
-    return are_variants_clean and not has_bad_media
+    others = (*media_report.findings, *taken_down.findings)
+    return are_variants_clean and not any(finding.is_violation for finding in others)
 
 
 def _print_variant(report: VariantAudit) -> None:
@@ -160,6 +188,21 @@ def _digest(options: argparse.Namespace) -> int:
     store = FeatureStore(options.folder)
     for name in store.variants():
         print(f"{store[name].digest()}  {name}")
+    return CLEAN
+
+
+def _forget(options: argparse.Namespace) -> int:
+    is_dry = options.dry_run
+    change = plan if is_dry else partial(forget, notify=print_to_stderr)
+    for line in change(options.folder, options.ids):
+        verb = "" if line.startswith("NOTE") else "would remove  " if is_dry else "removed  "
+        print(f"{verb}{line}", flush=True)
+    if is_dry:
+        return CLEAN
+    print(
+        f"taken down: {len(set(options.ids))} videos; `python -m storage audit --deep "
+        f"{options.folder}` looks for what may be left"
+    )
     return CLEAN
 
 

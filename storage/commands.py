@@ -13,10 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
+from storage.base.extras import WRONG_USE, missing_library
 from storage.files.os_errors import disk_fault
 
-WRONG_USE = 2
-"""The exit code of a command that cannot run as it was given or installed."""
 BLOCKED = 4
 """The exit code if the machine or another process blocks a command."""
 READER_LEFT = 128 + signal.SIGPIPE
@@ -27,50 +26,11 @@ that is reported, not the end of its parent.
 """
 
 
-EXTRAS = {
-    "av": "features",
-    "cv2": "features",
-    "ffmpeg": "features",
-    "imageio_ffmpeg": "features",
-    "luigi": "features",
-    "matplotlib": "features",
-    "PIL": "features",
-    "pydantic": "features",
-    "pymatreader": "features",
-    "safetensors": "features",
-    "torch": "features",
-    "torchvision": "features",
-    "tqdm": "features",
-    "yt_dlp": "download",
-    "sklearn": "train",
-    "tensorboard": "train",
-    "cryptography": "cluster",
-    "dask": "cluster",
-    "dask_jobqueue": "cluster",
-    "distributed": "cluster",
-    "ultralytics": "ultralytics",
-    "decord": "decord",
-    "torchcodec": "torchcodec",
-}
-"""Library → the extra of this project that installs it."""
-
-
-def missing_library(error: ModuleNotFoundError) -> str:
-    """What to install where a library is missing; empty for any other library."""
-    library = (error.name or "").partition(".")[0]
-    extra = EXTRAS.get(library)
-    if extra is None:
-        return ""
-    return (
-        f"{library} is not installed: run pip install '.[{extra}]' in your checkout of "
-        "video-highlights"
-    )
-
-
-def run_and_exit(main: Callable[[], int]) -> NoReturn:
+def run_and_exit(main: Callable[[], int], *, is_training: bool = False) -> NoReturn:
     """Exit with the code that `main` returns, and with 141 if the reader of our output has left.
 
-    `head` leaves so after its last line; no message is printed then.
+    `head` leaves so after its last line; no message is printed then. `is_training` is for the
+    message about a missing library: see `missing_library`.
     """
     try:
         try:
@@ -88,7 +48,7 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
             os.dup2(nowhere, stream.fileno())
         code = READER_LEFT
     except ModuleNotFoundError as error:
-        message = missing_library(error)
+        message = missing_library(error, is_training=is_training)
         if not message:
             raise
         sys.stderr.write(f"{message}\n")

@@ -7,9 +7,9 @@ file with its sha256 and is written last, so a kill leaves the old run or the ne
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import to_json_value
-from storage.base.paths import Layout
+from storage.base.paths import RUN_NAME, Layout
 from storage.base.records import CONTAINER_START, JSON, STREAM_CLOCK, TIME_ORIGINS, VIDEO_ID
 from storage.features.manifest import JsonFields
 from storage.files import atomic_write, hdf5
@@ -167,9 +167,35 @@ def write_scores(layout: Layout, name: str, run: ScoreRun) -> None:
     }
     atomic_write.publish(folder / RECORD, seal(record), replace=True)
     # Also files that a killed run has left.
-    for old in sorted(folder.glob("scores.*.h5")):
-        if old != data:
-            atomic_write.remove(old)
+    for old in superseded_files(layout, name):
+        atomic_write.remove(old)
+
+
+def superseded_files(layout: Layout, name: str) -> list[Path]:
+    """Files with scores in the folder of a run that its record does not name.
+
+    All of them if there is no sound record.
+    """
+    folder = layout.scores(name)
+    try:
+        named = read_sealed(folder / RECORD).get("file")
+    except (FileNotFoundError, IntegrityError):
+        named = None
+    return [path for path in sorted(folder.glob("scores.*.h5")) if path.name != named]
+
+
+def videos_of_scores(layout: Layout, name: str) -> frozenset[str]:
+    """The videos that a run has scores of, or says why not. Raises as `read_scores`."""
+    run = read_scores(layout, name)
+    return frozenset(video_id for _, video_id in chain(run.tracks, run.absent))
+
+
+def drop_scores(layout: Layout, name: str, is_dropped: Callable[[str], bool]) -> None:
+    """Rewrite a run without the scores of some videos. Raises as `read_scores`."""
+    run = read_scores(layout, name)
+    tracks = {key: track for key, track in run.tracks.items() if not is_dropped(key[1])}
+    absent = {key: reason for key, reason in run.absent.items() if not is_dropped(key[1])}
+    write_scores(layout, name, ScoreRun(run.provenance, tracks, absent))
 
 
 def _image(tracks: Sequence[ScoreTrack], time_origin: str) -> bytes:
@@ -221,7 +247,8 @@ def read_scores(layout: Layout, name: str) -> ScoreRun:
 def score_run_names(layout: Layout) -> tuple[str, ...]:
     """Names of the stored runs, ascending."""
     records = (layout.folder / "scores").glob(f"*/{RECORD}")
-    return tuple(sorted(path.parent.name for path in records))
+    names = (path.parent.name for path in records)
+    return tuple(sorted(name for name in names if RUN_NAME.fullmatch(name)))
 
 
 def _parse_run(path: Path, fields: JsonFields, version: int) -> ScoreRun:

@@ -18,6 +18,7 @@ import luigi
 
 from pipeline.datasets.registry import DATASETS
 from pipeline.diagnostics.doctor import failed_quick_checks
+from pipeline.download.access.source import SourceSettings
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
 from storage.base.fingerprint import readable_json
@@ -29,15 +30,17 @@ from storage.features.time_origin import refuse_to_extend
 from storage.files.atomic_write import publish
 from storage.files.file_lock import lease
 from tasks.build_catalog import BuildCatalog
-from tasks.config import exit_codes
+from tasks.config import exit_codes, own_catalogs
 from tasks.config.cluster_settings import INLINE
-from tasks.config.luigi_sections import CommaList
+from tasks.config.luigi_sections import SECTIONS, CommaList
+from tasks.config.luigi_values import value_faults
 from tasks.config.settings import PHD2, SAMPLES, Settings, front_door_catalog, load_settings
 from tasks.execution import dask_scheduler, progress
 from tasks.execution.catalogs import load_catalog
-from tasks.execution.extract_shard import download_rate_limiter, extract_shard, shard_job
+from tasks.execution.extract_shard import extract_shard, shard_job
 from tasks.execution.retries import outdated_videos, request_outdated, request_retries
 from tasks.execution.shutdown import SHUTDOWN
+from tasks.execution.video_sources import VideoSources, by_source, link_local_files
 from tasks.reporting import run_report
 from tasks.reporting.plan import make_plan
 
@@ -53,8 +56,22 @@ def check_machine(settings: Settings) -> None:
     """
     if settings.layout.catalog in SAMPLES:
         return
+    # Only the catalog says which sites a user's own videos come from: see `check_sites`.
+    source = SourceSettings(str(settings.layout.root)) if settings.is_own else settings.source
+    _check_source(settings, source)
+
+
+def check_sites(settings: Settings, catalog: Catalog) -> None:
+    """Raise SystemicFault if a site of a user's own videos needs what this machine lacks."""
+    ids = [video.video_id for video in catalog.videos]
+    for source in by_source(settings, catalog, ids):
+        if source.folder is None:
+            _check_source(settings, source)
+
+
+def _check_source(settings: Settings, source: SourceSettings) -> None:
     today = datetime.now(UTC).date()
-    failed_checks = failed_quick_checks(settings.source, settings.layout.root, today)
+    failed_checks = failed_quick_checks(source, settings.layout.root, today)
     if failed_checks:
         listed = "\n".join(map(str, failed_checks))
         raise SystemicFault(
@@ -129,14 +146,14 @@ class ExtractShard(luigi.Task):
                 return
 
     def _build(self, settings: Settings) -> None:
-        job = shard_job(settings, load_catalog(settings.layout), self.shard)
+        catalog = load_catalog(settings.layout)
+        job = shard_job(settings, catalog, self.shard)
         with SHUTDOWN.interruptible():
-            rate_limiter = download_rate_limiter(settings, progress.log_line)
             extract_shard(
                 settings,
                 job,
                 on_video=self._on_video,
-                rate_limiter=rate_limiter,
+                sources=VideoSources(settings, catalog, progress.log_line),
                 run_name=self.run_name,
             )
 
@@ -286,6 +303,9 @@ class BuildFeatures(luigi.Task):
             yield RequestRetry(catalog=self.catalog, reasons=reasons, run_name=self.run_name)
         settings = load_settings(self.catalog)
         catalog = load_catalog(settings.layout)
+        if settings.is_own:
+            link_local_files(settings.layout, catalog)
+            check_sites(settings, catalog)
         shards = parse_shards(self.shards, catalog.shard_count)
         if self.plan:
             print_plan(settings, catalog, shards)
@@ -312,6 +332,37 @@ class BuildFeatures(luigi.Task):
         return ExtractShards(catalog=self.catalog, shards=numbers, run_name=self.run_name)
 
 
+class BuildVideoFeatures(BuildFeatures):
+    """Builds features of your own videos: a folder, one video, a list of addresses, or a table.
+
+    Its catalog is named after the path unless `--catalog` names it. Later, `BuildFeatures
+    --catalog NAME` continues it, with the videos that were added since.
+    """
+
+    videos = luigi.Parameter(
+        default="", description="a folder, a video, a list, or a table: see [list] path"
+    )
+    catalog = luigi.Parameter(default="", description="its name; by default that of the path")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names: list[str] = []
+        exit_codes.check_before_start(
+            lambda: names.append(_own_catalog(kwargs.get("videos", ""), kwargs.get("catalog", "")))
+        )
+        super().__init__(*args, **{**kwargs, "catalog": names[0]})
+
+
+def _own_catalog(path: str, catalog: str) -> str:
+    """The name of the catalog that the options mean. Raises SettingsError if they mean none."""
+    if path:
+        return own_catalogs.declare_path(path, catalog)
+    if catalog:
+        return catalog
+    raise SettingsError(
+        ("BuildVideoFeatures needs --videos: a folder, a video, a list of addresses, or a table",)
+    )
+
+
 class BuildPHD2Features(BuildFeatures):
     """Builds features of PHD2; of the embedded sample if no annotations of PHD2 are configured."""
 
@@ -320,6 +371,7 @@ class BuildPHD2Features(BuildFeatures):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        exit_codes.check_before_start(_check_front_door)
         super().__init__(*args, **{"catalog": front_door_catalog(), **kwargs})
         if self.catalog in SAMPLES:
             progress.print_line(
@@ -327,6 +379,21 @@ class BuildPHD2Features(BuildFeatures):
                 "([phd2] testing and training in workflows.cfg are empty): "
                 "building the embedded sample."
             )
+
+
+def _check_front_door() -> None:
+    """Raise SettingsError if a folder is named, but nothing says that it holds PHD2."""
+    if list(value_faults("download", dict(SECTIONS["download"].get_params()))):
+        return  # `load_settings` reports them
+    section: Any = SECTIONS["download"]()
+    if front_door_catalog() in SAMPLES and "://" not in section.source:
+        raise SettingsError(
+            (
+                f"[download] source names the folder {section.source}, and no annotations of PHD2 "
+                "are set. For videos of your own, use `luigi --module tasks BuildVideoFeatures "
+                f"--videos {section.source}`; for PHD2, set [phd2] testing and training",
+            )
+        )
 
 
 def print_plan(settings: Settings, catalog: Catalog, shards: tuple[int, ...]) -> None:
@@ -410,3 +477,5 @@ def _all_reasons(retry: tuple[str, ...]) -> tuple[str, ...]:
 
 luigi.Task.event_handler(luigi.Event.START)(lambda _: SHUTDOWN.listen())
 luigi.Task.event_handler(luigi.Event.FAILURE)(lambda _, error: exit_codes.record_failure(error))
+luigi.Task.event_handler(luigi.Event.BROKEN_TASK)(exit_codes.report_broken_task)
+luigi.Task.event_handler(luigi.Event.DEPENDENCY_MISSING)(exit_codes.report_incomplete)

@@ -34,8 +34,9 @@ from tasks.config.luigi_sections import CommaList, plugin_section
 from tasks.config.settings import Settings, load_settings
 from tasks.execution import progress
 from tasks.execution.catalogs import load_catalog
-from tasks.execution.extract_shard import download_rate_limiter, extract_shard, shard_job
+from tasks.execution.extract_shard import extract_shard, shard_job
 from tasks.execution.shutdown import SHUTDOWN
+from tasks.execution.video_sources import VideoSources
 from tasks.features import check_time_origins
 
 USER_ID = "you"
@@ -277,13 +278,12 @@ def _link_videos(layout: Layout, request: HighlightRequest) -> Path:
 
 def extract_features(settings: Settings, request: HighlightRequest) -> None:
     """Build the features of all files. Raises SettingsError if a file has none."""
-    job = shard_job(settings, load_catalog(settings.layout), 0)
+    catalog = load_catalog(settings.layout)
+    job = shard_job(settings, catalog, 0)
     if not job.is_complete():
         progress.PROGRESS.plan(dict.fromkeys(job.todo()))
-        rate_limiter = download_rate_limiter(settings, progress.log_line)
-        extract_shard(
-            settings, job, on_video=_on_video, rate_limiter=rate_limiter, run_name="highlight"
-        )
+        sources = VideoSources(settings, catalog, progress.log_line)
+        extract_shard(settings, job, on_video=_on_video, sources=sources, run_name="highlight")
         progress.PROGRESS.close()
     faults = list(_missing_features(settings, request))
     if faults:

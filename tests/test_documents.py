@@ -12,9 +12,19 @@ import numpy as np
 import pytest
 
 from docs.generate import pages
+from pipeline.extraction.variant import Variant
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
-from storage.base.records import FeatureTrack, Group, Video
+from storage.base.records import (
+    Annotation,
+    Array,
+    FeatureTrack,
+    Group,
+    Link,
+    Ragged,
+    User,
+    Video,
+)
 from storage.base.video_status import DONE
 from storage.catalog.catalog import Catalog, shard_of, write_catalog
 from storage.features.commit import commit
@@ -23,6 +33,7 @@ from storage.files.atomic_write import publish
 from tasks.config.exit_codes import Exit
 from tasks.config.settings import load_settings
 from tests.conftest import REPOSITORY
+from tests.support.videos import coded_video
 
 PAGES = pages()
 README = (REPOSITORY / "README.md").read_text()
@@ -98,26 +109,30 @@ def examples() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def documented_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the stores that examples open: C3D rows of one sample video, and a catalog."""
+    """A folder with what examples open: rows of one sample video that a user marked, a catalog of
+    groups, and a video file.
+    """
     folder = tmp_path_factory.mktemp("examples")
-    (variant,) = (one for one in load_settings("sample").variants if one.name == "c3d")
-    write_catalog(
-        Layout(folder / "data", "sample"),
-        Catalog("sample", (Video(VIDEO),), (), (), (), SAMPLE_SHARDS, "seconds"),
-    )
-    layout = Layout(folder / "data", "sample").variant("c3d", variant.fingerprint())
-    publish(layout.settings_file, readable_json(variant.description()), replace=False)
-    starts = np.arange(6, dtype=np.float64)
-    rows = {"pool5": np.ones((6, 8192), np.float16)}
-    commit(
-        layout,
+    layout = Layout(folder / "data", "sample")
+    marked = Catalog(
         "sample",
-        shard_of(VIDEO, SAMPLE_SHARDS),
-        entries={VIDEO: ManifestEntry(DONE)},
-        tracks=[FeatureTrack(VIDEO, np.stack([starts, starts + 1], axis=1), dict(rows))],
-        max_part_bytes=10**7,
-        provenance={},
+        (Video(VIDEO),),
+        (User("ann", "test"),),
+        (Link("ann", VIDEO, "target"),),
+        (Annotation(VIDEO, "ann", 1.0, 2.5),),
+        SAMPLE_SHARDS,
+        "seconds",
     )
+    write_catalog(layout, marked)
+    starts = np.arange(6, dtype=np.float64)
+    spans = np.stack([starts, starts + 1], axis=1)
+    rows: dict[str, dict[str, Array | Ragged]] = {
+        "c3d": {"pool5": np.ones((6, 8192), np.float16)},
+        "frames": {"jpeg": Ragged(np.zeros(12, np.uint8), np.full(6, 2))},
+    }
+    for variant in load_settings("sample").variants:
+        if variant.name in rows:
+            commit_rows(layout, variant, FeatureTrack(VIDEO, spans, rows[variant.name]))
     groups = (
         Group("domain", "dog", "v0"),
         Group("vlist_sel", "test", "v0"),
@@ -126,12 +141,30 @@ def documented_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Layout(folder / "data", "youtube-highlights"),
         Catalog("youtube-highlights", (Video("v0"),), (), (), (), 1, "frames", groups=groups),
     )
+    coded_video(folder / "clip.mp4", 24)
     return folder
+
+
+def commit_rows(root: Layout, variant: Variant, track: FeatureTrack) -> None:
+    """Write the rows of the sample video as a variant."""
+    layout = root.variant(variant.name, variant.fingerprint())
+    publish(layout.settings_file, readable_json(variant.description()), replace=False)
+    commit(
+        layout,
+        "sample",
+        shard_of(VIDEO, SAMPLE_SHARDS),
+        entries={VIDEO: ManifestEntry(DONE)},
+        tracks=[track],
+        max_part_bytes=10**7,
+        provenance={},
+    )
 
 
 @pytest.mark.parametrize(("place", "code"), examples())
 def test_an_example_runs(
     place: str, code: str, documented_stores: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "to_pandas" in code:
+        pytest.importorskip("pandas", reason="needs the extra `export`")
     monkeypatch.chdir(documented_stores)
     exec(compile(code, place, "exec"), {})  # noqa: S102  our own documents

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support.videos import coded_video
 from trainer.__main__ import main
 
 EXAMPLES = {
@@ -16,6 +17,9 @@ EXAMPLES = {
     "read_with_h5py.py": "spans in seconds",
     "train_loop.py": "epoch 2: loss",
     "score_by_hand.py": "mean average precision of",
+    "train_windows.py": "epoch 2: loss",
+    "features_of_a_file.py": "3 rows of yolov5",
+    "store_to_pandas.py": "annotated ['seconds'] by split:",
 }
 
 
@@ -39,6 +43,10 @@ def test_an_example_runs(
     name: str, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = REPOSITORY / "examples" / name
+    if name == "store_to_pandas.py":
+        pytest.importorskip("pandas", reason="needs the extra `export`")
+    if name == "features_of_a_file.py":
+        store = coded_video(store / "clip.mp4", 24)  # 2.4 seconds
     monkeypatch.setattr(sys, "argv", [str(script), str(store)])
     runpy.run_path(str(script), run_name="__main__")
     assert EXAMPLES[name] in capsys.readouterr().out

@@ -4,71 +4,51 @@ names.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import sysconfig
 import tomllib
-import venv
-import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from storage.commands import EXTRAS, missing_library
+from storage.base.extras import EXTRAS, missing_library
 from tests.conftest import REPOSITORY
+from tests.support.environments import Installed, build_wheel, make_environment
+from tests.support.faulty_server import MP4
+from tests.support.videos import coded_video
 
 NAMES = ("models", "pipeline", "storage", "tasks", "trainer")
 QUICK = ("--extract-extractors", "frames", "--frames-frames-per-second", "1")
 LUIGI = "import sys; from luigi.cmdline import luigi_run; luigi_run(sys.argv[1:])"
 
 
-@dataclass(frozen=True)
-class Installed:
-    """An environment with the wheel, and a working folder of somebody else's project."""
-
-    environment: Path
-    folder: Path
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a program of the environment in the folder; what it prints is kept."""
-        program, *arguments = command
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        return subprocess.run(
-            [str(self.environment / "bin" / program), *arguments],
-            cwd=self.folder,
-            env=kept,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    root = tmp_path_factory.mktemp("package")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(root / "wheel")]
-    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
-    (wheel,) = (root / "wheel").glob("*.whl")
-    environment = root / "environment"
-    venv.create(environment, with_pip=False)
-    (packages,) = environment.glob("lib/python*/site-packages")
-    zipfile.ZipFile(wheel).extractall(packages)
-    # Dependencies come from this environment; its own editable install is not processed there.
-    (packages / "zz_dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    script = environment / "bin" / "video-highlights"
-    script.write_text(
-        f"#!{environment}/bin/python\nimport sys\nfrom video_highlights import main\n"
-        "sys.exit(main())\n"
-    )
-    script.chmod(0o755)
-    folder = root / "project"
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
+    made = make_environment(tmp_path_factory.mktemp("package"), wheel, None)
     for name in ("models", "tasks"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "__init__.py").write_text('raise RuntimeError("this is not ours")\n')
-    return Installed(environment, folder)
+        (made.folder / name).mkdir()
+        (made.folder / name / "__init__.py").write_text('raise RuntimeError("this is not ours")\n')
+    return made
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
+    return make_environment(tmp_path_factory.mktemp("core"), wheel, ())
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
+    """The extra [features] alone: no yt-dlp, no Dask, no ultralytics, no decord, no training."""
+    return make_environment(tmp_path_factory.mktemp("features"), wheel, ("features",))
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
+    return make_environment(tmp_path_factory.mktemp("train"), wheel, ("train",))
 
 
 def test_the_wheel_adds_one_module_and_one_folder(installed: Installed) -> None:
@@ -136,6 +116,19 @@ def test_reading_a_store_needs_the_core_only(installed: Installed) -> None:
     assert installed.run("python", "-c", code).stdout.strip() == "[]"
 
 
+def test_features_of_a_file_are_extracted_in_an_installation(
+    installed: Installed, tmp_path: Path
+) -> None:
+    coded_video(tmp_path / "clip.mp4", 24)
+    code = (
+        "from pipeline import extract_features;"
+        "print(extract_features('clip.mp4', ['frames'])['frames'].rows)"
+    )
+    done = Installed(installed.environment, tmp_path).run("python", "-c", code)
+    assert done.stdout.strip() == "5", done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
 def test_a_folder_of_videos_needs_no_ytdlp(installed: Installed) -> None:
     code = "import sys, pipeline.download.fetch; print('yt_dlp' in sys.modules)"
     assert installed.run("python", "-c", code).stdout.strip() == "False"
@@ -157,3 +150,94 @@ def test_every_extra_installs_the_libraries_that_messages_name() -> None:
 def test_a_missing_module_of_ours_stays_a_bug() -> None:
     assert missing_library(ModuleNotFoundError("no", name="pipeline.gone")) == ""
     assert "'.[train]'" in missing_library(ModuleNotFoundError("no", name="sklearn.svm"))
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (("video-highlights", "train", "phd_ca", "."), "train"),
+        (("video-highlights", "score", "model", "."), "train"),
+        (("video-highlights", "features", "."), "features"),
+        (("video-highlights", "doctor"), "features"),
+        (("python", "-m", "pipeline", "doctor"), "features"),
+        (("python", "-m", "tasks", "settings"), "features"),
+        (("python", "-m", "trainer", "fit", "phd_ca", "."), "train"),
+    ],
+)
+def test_the_core_alone_says_what_to_install(
+    core: Installed, command: tuple[str, ...], extra: str
+) -> None:
+    done = core.run(*command)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert re.fullmatch(
+        rf"\w+ is not installed: run pip install '\.\[{extra}\]' in your checkout of "
+        r"video-highlights\n",
+        done.stderr,
+    ), done.stderr
+
+
+def test_the_core_alone_shows_help_and_reads_a_store(core: Installed) -> None:
+    assert "audit" in core.run("video-highlights", "--help").stdout
+    done = core.run("python", "-c", "from storage import FeatureStore; print(FeatureStore('.'))")
+    assert "empty" in done.stdout, done.stderr
+
+
+def test_features_alone_build_a_folder_of_videos(features: Installed) -> None:
+    films = features.folder / "films"
+    films.mkdir()
+    (films / "one.mp4").write_bytes(MP4)
+    assert features.run("video-highlights", "doctor", "--videos", "films").returncode == 0
+    done = features.run("video-highlights", "features", "films", "--extractors", "frames")
+    assert done.returncode == 0, done.stderr
+    assert "1 ids = 1 done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (("luigi", "--module", "tasks", "BuildPHD2Features", "--cluster-kind", "local"), "cluster"),
+        (
+            ("luigi", "--module", "tasks", "BuildPHD2Features", "--decode-backend", "decord"),
+            "decord",
+        ),
+        (
+            (
+                "luigi",
+                "--module",
+                "tasks",
+                "TrainModel",
+                "--catalog",
+                "sample",
+                "--recipe",
+                "svm_d",
+            ),
+            "train",
+        ),
+        (("video-highlights", "train", "svm_d", "."), "train"),
+    ],
+)
+def test_features_alone_say_what_else_needs(
+    features: Installed, command: tuple[str, ...], extra: str
+) -> None:
+    done = features.run(*command)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"pip install '.[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_site_without_its_downloader_is_a_failed_check(features: Installed) -> None:
+    done = features.run("video-highlights", "doctor")
+    assert done.returncode == 1, done.stderr
+    assert "pip install '.[download]'" in done.stdout
+
+
+@pytest.mark.slow
+def test_train_alone_trains_and_scores(train: Installed) -> None:
+    plant = ("--train-users", "4", "--test-users", "2", "--max-videos", "3")
+    done = train.run("video-highlights", "plant", "data/planted", *plant)
+    assert done.returncode == 0, done.stderr
+    options = ("--small", "--set", "training.epochs=1")
+    done = train.run("video-highlights", "train", "phd_ca", "data/planted", *options)
+    assert done.returncode == 0, done.stderr
+    (model,) = (train.folder / "data" / "planted" / "runs").rglob("model.safetensors")
+    assert train.run("video-highlights", "score", str(model), "data/planted").returncode == 0

@@ -18,7 +18,8 @@ from storage.commands import run_and_exit
 DONE, WRONG_USE, IN_THE_WAY, VIOLATION = 0, 2, 4, 5
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("trainer.cli.fit", "train a recipe on a catalog's features"),
+    "train": ("trainer.cli.fit", "train a recipe on a catalog's features"),
+    "fit": ("trainer.cli.fit", "the same as train"),
     "score": ("trainer.cli.score", "score a split with a trained network"),
     "table": ("trainer.cli.table", "a table of a paper, published beside measured"),
     "predict": ("trainer.cli.predict", "one video for one person, segment by segment"),
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "trainer.cli.report",
         "a page of timelines: a trained network's predictions for some users",
     ),
+    "view": ("trainer.cli.view", "look at a feature store in a browser"),
     "maps": ("trainer.cli.maps", "distinction maps of PLD-VHD drawn over frames"),
     "synthesize": (
         "trainer.cli.synthesize",
@@ -77,4 +79,4 @@ def make_parser(command_name: str) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    run_and_exit(main, is_training=True)

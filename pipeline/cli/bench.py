@@ -19,7 +19,7 @@ from pathlib import Path
 from models.extractors.registry import EXTRACTORS
 from pipeline.cli.exit_codes import FAILURE, SUCCESS
 from pipeline.decoding.video_reader import BACKENDS
-from pipeline.diagnostics.bench_decoding import (
+from pipeline.diagnostics.bench.decoding import (
     CLEAR_SPEEDUP,
     BackendFailed,
     DecodeSpeed,
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     if not speeds:
         return FAILURE
     # Imports torch, which takes seconds.
-    from pipeline.diagnostics.bench_networks import measure_networks
+    from pipeline.diagnostics.bench.networks import measure_networks
 
     fps = next(iter(speeds.values())).frames_per_second
     networks = measure_networks(extractors, options.device, fps, options.rounds, _say)

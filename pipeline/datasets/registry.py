@@ -5,8 +5,8 @@ Paths on this machine are not stored here; they are settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from models.plugin_errors import EXPECTED, describe, place_in_package
 from models.registry import PluginError, Registry
@@ -22,6 +22,7 @@ from pipeline.datasets.readers import (
 )
 from pipeline.datasets.readers.phd2 import read_phd2
 from storage.base.errors import DatasetError, LookupFailed, SettingsError
+from storage.base.records import JSON
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class SourceFile:
     required: bool = True
     description: str = ""
     """What the setting names, for the settings page."""
+    read: Callable[[str], bytes] | None = None
+    """Path or address → the bytes that are kept; None: those of the file, or by the pattern."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class DatasetSpec:
     """Whether its files are generated on this machine, so that no setting names them."""
     on_youtube: bool = True
     """Whether YouTube has the videos. If not, a folder or a mirror is needed."""
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    """Settings besides the files that decide what the reader makes of them."""
+    is_own: bool = False
+    """Whether these are a user's own videos (`pipeline.datasets.own_videos`)."""
 
 
 _TABLES = {

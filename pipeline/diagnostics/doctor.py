@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pipeline.download.access.source import SourceSettings
 from storage.base.errors import SystemicFault
+from storage.base.extras import install_advice
 from storage.files.atomic_write import publish, remove
 from storage.files.process_identity import temporary_beside
 
@@ -93,7 +94,12 @@ def downloader(source: SourceSettings, today: date) -> Iterator[DoctorCheck]:
     if source.folder is not None:
         yield DoctorCheck("downloader", Level.OK, "not needed: the source is a folder")
         return
-    yield yt_dlp_release(importlib.metadata.version("yt-dlp"), today)
+    try:
+        release = importlib.metadata.version("yt-dlp")
+    except importlib.metadata.PackageNotFoundError:
+        yield DoctorCheck("yt-dlp", Level.FAIL, "not installed", install_advice("download"))
+        return
+    yield yt_dlp_release(release, today)
     if source.is_youtube:
         yield javascript()
         yield challenge_solver()

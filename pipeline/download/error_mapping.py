@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from yt_dlp.networking.exceptions import HTTPError, ProxyError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
 
+from pipeline.download.http.public_addresses import PrivateAddress
+
 STATUS_REASONS = {
     401: "forbidden",
     403: "forbidden",
@@ -29,6 +31,7 @@ STATUS_REASONS = {
 """HTTP states with a meaning of their own; every 5xx is `server_error`."""
 
 TYPE_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (PrivateAddress, "private_address"),
     (GeoRestrictedError, "geo_blocked"),
     (UserNotLive, "not_yet_live"),
     (UnsupportedError, "not_a_video"),

@@ -12,7 +12,7 @@ import http.client
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ from storage.base.video_status import REASONS, Policy, failure_status
 from storage.files.os_errors import disk_fault
 
 _FACTS = ("format_id", "ext", "vcodec", "acodec", "width", "height", "fps", "duration")
+_FACTS_OF_PAGES = ("title", "extractor_key")
+_LONGEST_FACT = 500
 _EXPLAINED_BY_WARNINGS = frozenset({"unknown", "no_format", "no_javascript", "stale_downloader"})
 _RUNTIMES = ("deno", "node", "quickjs", "bun")
 _SMALLEST_BYTES = 64
@@ -147,7 +149,7 @@ class _DownloadAttempts:
         is_short_wait = wait_seconds <= LONGEST_COURTESY_SECONDS
         if has_attempts and is_short_wait and self._is_worth_another(reason):
             return
-        if reason == "network":
+        if reason == "network" and not self._source.is_listed:
             unreachable = check_host(self._source)
             if unreachable:
                 raise _environment_fault("offline", unreachable)
@@ -226,11 +228,15 @@ def _check_size(video_id: str, size_bytes: int) -> None:
 
 def _facts(info: Mapping[str, Any], source: SourceSettings) -> dict[str, JSON]:
     facts: dict[str, JSON] = {}
-    if source.is_youtube:
-        for name in _FACTS:
-            value = info.get(name)
-            if isinstance(value, str | int | float):
-                facts[name] = value
+    names: tuple[str, ...] = _FACTS if source.is_youtube else ()
+    if source.is_listed and not source.sends_file:
+        names = (*_FACTS, *_FACTS_OF_PAGES)
+    for name in names:
+        value = info.get(name)
+        if isinstance(value, str):
+            facts[name] = clean_message(value, source.secrets())[:_LONGEST_FACT]
+        elif isinstance(value, int | float):
+            facts[name] = value
     facts["yt_dlp"] = yt_dlp.version.__version__
     return facts
 
@@ -300,7 +306,15 @@ def _client(
     # against them.
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     client = yt_dlp.YoutubeDL(_options(source, log))
-    use_bounded_handler(client, check_wanted)
+    use_bounded_handler(client, check_wanted, public_only=not source.allow_private)
+    return client
+
+
+def listing_client(source: SourceSettings) -> Any:
+    """A client that lists the videos of a playlist, for any site that yt-dlp knows."""
+    client = _client(replace(source, is_listed=True), _YtdlpLog(source))
+    client.params |= {"allowed_extractors": ["default"], "extract_flat": "in_playlist"}
+    client.params |= {"noplaylist": False, "js_runtimes": {}}
     return client
 
 
@@ -319,11 +333,13 @@ def javascript_runtimes() -> list[tuple[str, str, bool]]:
 def _options(source: SourceSettings, log: _YtdlpLog) -> dict[str, object]:
     """The options of yt-dlp. All others keep its defaults, which for a library mean off."""
     return {
-        "allowed_extractors": ["youtube"] if source.is_youtube else ["generic"],
+        "allowed_extractors": _allowed_extractors(source),
         # Its cache lies in HOME, and would make runs depend on earlier ones.
         "cachedir": False,
         "color": "never",
         "cookiefile": _cookies(source),
+        # An address of a list is one video: the entries of a playlist are not looked at.
+        "extract_flat": "in_playlist" if source.is_listed else False,
         # A page may name file:// addresses; a download must not read our disk.
         "enable_file_urls": False,
         # Attempts are counted in one place, here; each continues where the one before it stopped.
@@ -354,6 +370,13 @@ def _options(source: SourceSettings, log: _YtdlpLog) -> dict[str, object]:
     }
 
 
+def _allowed_extractors(source: SourceSettings) -> list[str]:
+    """Patterns of yt-dlp's site modules that may read an address."""
+    if source.is_youtube:
+        return ["youtube"]
+    return ["generic"] if source.sends_file else ["default"]
+
+
 def _cookies(source: SourceSettings) -> object:
     if not source.cookies_file:
         return None
@@ -365,9 +388,15 @@ def _cookies(source: SourceSettings) -> object:
 def _describe_video(client: Any, video_id: str, source: SourceSettings) -> dict[str, Any]:
     """What yt-dlp calls the info dict of a video."""
     address = source.address(video_id)
-    if not source.is_youtube:
+    if source.sends_file:
         return {"id": video_id, "title": video_id, "url": address, "ext": "mp4"}
     info = client.extract_info(address, download=False) or {}
+    if info.get("_type", "video") != "video":
+        detail = f"{info.get('playlist_count') or 'several'} videos"
+        raise VideoError(video_id, failure_status("playlist", detail))
+    if source.is_listed:
+        # The id in the catalog is ours; what the site calls the video is in the facts.
+        info = {**info, "id": video_id}
     if info.get("id") != video_id or "url" not in info:
         detail = f"asked for {video_id}, got {info.get('id')!r}"
         raise VideoError(video_id, failure_status("unknown", detail))

@@ -44,6 +44,7 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
 
     _SUPPORTED_URL_SCHEMES = ("http", "https")
     check_wanted: Callable[[], None]
+    public_only = False
 
     def _create_instance(self, proxies: Any, cookiejar: Any, legacy_ssl_support: Any = None) -> Any:
         handler = _Handler(
@@ -51,6 +52,8 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
             source_address=self.source_address,
         )
         handler.deadline = lambda: self._deadline
+        # A proxy resolves names itself, and may well be on this machine.
+        handler.public_only = self.public_only and not any(proxies.values())
         opener = urllib.request.OpenerDirector()
         for each in (
             ProxyHandler(proxies),
@@ -78,11 +81,13 @@ class BoundedRH(UrllibRH):  # type: ignore[misc]
         return response
 
 
-def use_bounded_handler(client: Any, check_wanted: Callable[[], None]) -> None:
+def use_bounded_handler(
+    client: Any, check_wanted: Callable[[], None], *, public_only: bool = False
+) -> None:
     """Make BoundedRH the only request handler of this `yt_dlp.YoutubeDL`.
 
     `check_wanted` raises SystemicFault when the run ends; a request then ends with a
-    TransportError.
+    TransportError. With `public_only`, so does a request to this machine or a private network.
     """
 
     def check_wanted_for_ytdlp() -> None:
@@ -96,6 +101,7 @@ def use_bounded_handler(client: Any, check_wanted: Callable[[], None]) -> None:
     client._request_director = client.build_request_director([BoundedRH])
     for handler in client._request_director.handlers.values():
         handler.check_wanted = check_wanted_for_ytdlp
+        handler.public_only = public_only
 
 
 def open_url(client: Any, address: str, headers: dict[str, str]) -> Response:

@@ -6,6 +6,7 @@ or path, so that equal builds stay equal byte for byte.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -62,8 +63,12 @@ def provenance(
 
 @functools.cache
 def library_versions() -> tuple[tuple[str, str], ...]:
-    """Name and version of Python and of every library in `LIBRARIES`."""
-    versions = [(name, importlib.metadata.version(name)) for name in LIBRARIES]
+    """Name and version of Python and of every library in `LIBRARIES` that is installed."""
+    versions = []
+    for name in LIBRARIES:
+        # Some belong to extras that this environment may not have.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append((name, importlib.metadata.version(name)))
     return (("python", platform.python_version()), *versions)
 
 

@@ -14,6 +14,8 @@
         scores/<run>/run.json, scores.<hash>.h5
         leases/shard_012.lease
         report/, runs/, cluster/
+        forgotten.json                        hashes of the ids that were taken down
+        forgetting/                           the catalog without them, while it is rewritten
     ROOT/egress/<12 hex digits>/              rate limit shared by all processes, for one site
     ROOT/weights/                             published and converted weights, and their pins
     ROOT/proofs/                              passed self-tests of extractors
@@ -35,6 +37,8 @@ VARIANT_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
 """A run of a model over a catalog: `phd-ca.seed3`."""
+
+_STEM = re.compile(r"v_([A-Za-z0-9_-]{1,64})\.([0-9a-f]{6})")
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
 """`s3://bucket/key`; also `s3:/bucket/key`, which pathlib makes of it."""
@@ -90,6 +94,12 @@ def video_stem(video_id: str) -> str:
     # The prefix keeps a leading `-` from looking like an option of a program. The hash separates
     # `abc` and `ABC` on file systems that ignore case.
     return f"v_{video_id}.{hashlib.sha256(video_id.encode()).hexdigest()[:6]}"
+
+
+def id_in_name(file_name: str) -> str | None:
+    """The id whose `video_stem` is in a file's name, wherever it stands; None if none is."""
+    match = _STEM.search(file_name)
+    return match[1] if match and video_stem(match[1]) == match[0] else None
 
 
 def parse_variant(folder_name: str) -> tuple[str, str] | None:
@@ -202,6 +212,11 @@ class Layout:
         """Annotation files as they were published."""
         return self.folder / "sources"
 
+    @property
+    def links(self) -> Path:
+        """A link to each file of a user's own videos, named by its id."""
+        return self.sources / "links"
+
     def media_folder(self, shard: int) -> Path:
         """Downloaded videos of one shard."""
         return self.folder / "videos" / f"{shard:03d}"
@@ -224,6 +239,21 @@ class Layout:
         It shows which video a worker was processing when it died.
         """
         return self.folder / "leases" / f"shard_{shard:03d}.begun"
+
+    @property
+    def forgotten_file(self) -> Path:
+        """Hashes of the ids that were taken down, so that no catalog brings them back."""
+        return self.folder / "forgotten.json"
+
+    @property
+    def forgetting(self) -> Layout:
+        """Where the catalog without forgotten videos is written before it replaces this one."""
+        return Layout(self.folder / "forgetting", self.catalog)
+
+    @property
+    def forgetting_lease(self) -> Path:
+        """The lock file of the one process that takes videos down."""
+        return self.folder / "leases" / "forgetting.lease"
 
     @property
     def cluster(self) -> Path:

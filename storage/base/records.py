@@ -135,7 +135,7 @@ PLACE, TITLE = "place", "title"
 class Metadata:
     """One property of a video, as its list states it: `title`, `place`, or any other column.
 
-    It is text from outside: never a path, an option or markup until somebody has checked it.
+    It is text from outside: never a path, an option or markup before it is checked.
     """
 
     video_id: str

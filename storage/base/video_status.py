@@ -40,7 +40,7 @@ class Policy(StrEnum):
     """This machine cannot do it for any video: the run stops, and no video is marked."""
 
 
-TAXONOMY_VERSION = 6
+TAXONOMY_VERSION = 7
 """Incremented when a reason is added, or changes its state or policy.
 
 Kept in media records and availability reports.
@@ -130,6 +130,18 @@ REASONS: dict[str, Reason] = {
     ),
     "too_large": Reason(
         State.REJECTED, Policy.PERMANENT, "above [download] max_megabytes", _limit("too_large")
+    ),
+    "playlist": Reason(
+        State.REJECTED,
+        Policy.PARK,
+        "the address is a playlist or channel, not one video",
+        "list its videos, or set [list] playlists = true",
+    ),
+    "private_address": Reason(
+        State.REJECTED,
+        Policy.PARK,
+        "the address leads to this machine or a private network",
+        "if that is wanted, set [list] allow_private = true, then --retry private_address",
     ),
     "unreadable": Reason(
         State.REJECTED,

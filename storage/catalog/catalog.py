@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +29,8 @@ from storage.catalog.csv_tables import (
     read_video,
     text_column,
 )
+from storage.catalog.forgotten import Forgotten, json_without, read_forgotten, rows_without
+from storage.catalog.splits import CatalogRows, ids_by_split
 from storage.files import atomic_write
 from storage.files.checksummed_json import read_sealed, seal
 
@@ -142,6 +144,31 @@ class Catalog:
             )
         return groups[name]
 
+    def ids_by_split(self, grouping: str = "") -> Mapping[str, tuple[str, ...]]:
+        """Split → the ids of its videos, ascending.
+
+        A catalog with users has the splits of its users: a split has every video that is linked to
+        one of them, as target or as history. A catalog without users has the splits of its
+        published grouping (`vlist_sel`, `umt`); the grouping `domain` is none. A catalog with
+        neither has one split, `all`.
+
+        `grouping` chooses otherwise: `users`, a published grouping, `domain` (each domain as a
+        split), `all`, or `folds-N-i` (`test` is fold i of N by hash, `train` the others).
+
+        A video of two splits, such as one in the histories of a train and of a test user, is in
+        both: `set(ids["train"]) & set(ids["test"])` are those. A video of no split is in none.
+
+        Raises LookupFailed, which lists the names, for an unknown grouping, and where several are
+        published and none is named.
+        """
+        rows = CatalogRows(self.name, self.video_ids, self.users, self.links, self.groupings)
+        return ids_by_split(rows, grouping)
+
+    @cached_property
+    def video_ids(self) -> frozenset[str]:
+        """The ids of all videos."""
+        return frozenset(text_column(self.videos, "video_id"))
+
     @cached_property
     def metadata_by_video(self) -> Mapping[str, Mapping[str, str]]:
         """Video id → its metadata, for the videos that have any."""
@@ -156,6 +183,23 @@ class Catalog:
         return {
             video.video_id: video.alternative_ids for video in self.videos if video.alternative_ids
         }
+
+    def forgotten_ids(self, forgotten: Forgotten) -> tuple[str, ...]:
+        """Its videos that were taken down, ascending."""
+        if not len(forgotten):
+            return ()
+        return tuple(filter(forgotten.matches, text_column(self.videos, "video_id")))
+
+    def without(self, forgotten: Forgotten) -> Catalog:
+        """The catalog without these videos; itself if it names none of them."""
+        if not len(forgotten):
+            return self
+        origin = {name: json_without(forgotten, value) for name, value in self.origin.items()}
+        if not self.forgotten_ids(forgotten) and origin == self.origin:
+            return self
+        tables = {table: getattr(self, table) for table in _COLUMNS}
+        kept: dict[str, Any] = {**rows_without(forgotten, tables), "origin": origin}
+        return replace(self, **kept)
 
     def shard_ids(self, shard: int) -> tuple[str, ...]:
         """Sorted ids of one shard. Raises LookupFailed for a shard that does not exist."""
@@ -173,6 +217,7 @@ _ROW_TYPES: dict[str, type[Any]] = {
     "metadata": Metadata,
 }
 """In the order in which the tables are written."""
+TABLES = tuple(_ROW_TYPES)
 _COLUMNS: dict[str, tuple[str, ...]] = {
     table: tuple(column.name for column in fields(row_type))
     for table, row_type in _ROW_TYPES.items()
@@ -247,7 +292,8 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
     """Publish the tables, then `catalog.json`.
 
     Raises:
-        SettingsError: a catalog with another shard count is there already; nothing is written.
+        SettingsError: a catalog with another shard count is there already, or a video of this one
+            was taken down; nothing is written.
         IntegrityError: the header that is there already is damaged.
     """
     if layout.catalog != catalog.name:
@@ -255,6 +301,7 @@ def write_catalog(layout: Layout, catalog: Catalog) -> None:
             f"catalog {catalog.name!r} does not belong in the folder of {layout.catalog!r}"
         )
     _check_same_shard_count(layout, catalog)
+    _check_none_is_forgotten(layout, catalog)
     tables: dict[str, JSON] = {}
     version = METADATA_VERSION if catalog.metadata else FORMAT_VERSION
     for table, columns in _COLUMNS.items():
@@ -295,10 +342,22 @@ def _check_same_shard_count(layout: Layout, catalog: Catalog) -> None:
         )
 
 
-def read_catalog(folder: Path) -> Catalog:
+def _check_none_is_forgotten(layout: Layout, catalog: Catalog) -> None:
+    if ids := catalog.forgotten_ids(read_forgotten(layout)):
+        raise SettingsError(
+            (
+                f"{len(ids)} videos of this catalog were taken down, the first {ids[0]!r}: leave "
+                f"them out. {layout.forgotten_file} keeps them from coming back",
+            )
+        )
+
+
+def read_catalog(folder: Path, *, with_forgotten: bool = False) -> Catalog:
     """The catalog kept in `folder` (`ROOT/<catalog>`), with every table checked by its sha256.
 
-    Rows are made when they are first asked for: a table may be large, and never used.
+    Rows are made when they are first asked for: a table may be large, and never used. Videos that
+    were taken down are left out, unless `with_forgotten` is set, also where a copy of an older
+    catalog brought their rows back.
 
     Raises:
         LookupFailed: there is no catalog.
@@ -308,7 +367,7 @@ def read_catalog(folder: Path) -> Catalog:
     path = layout.catalog_file
     header = _read_header(path)
     try:
-        return Catalog(
+        catalog = Catalog(
             name=_field(header, "name", str, path),
             videos=_table(layout, header, "videos", read_video),
             users=_table(layout, header, "users", lambda row: User(*row)),
@@ -322,6 +381,7 @@ def read_catalog(folder: Path) -> Catalog:
         )
     except ValueError as error:
         raise IntegrityError(path, f"is not a catalog written by this project: {error}") from error
+    return catalog if with_forgotten else catalog.without(read_forgotten(layout))
 
 
 def _read_header(path: Path) -> dict[str, JSON]:

@@ -1,4 +1,6 @@
-"""Rewrites a shard's live rows into new parts: `compact` drops superseded rows, `rebase` times.
+"""Rewrites a shard's live rows into new parts.
+
+`compact` drops superseded rows, `rebase` times, and `drop_videos` all that there is of some videos.
 
 A kill at any instant leaves the old manifest with its parts, or the new one: the new parts are
 published first, the manifest is replaced, and only then are the old parts removed.
@@ -6,7 +8,7 @@ published first, the manifest is replaced, and only then are the old parts remov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from storage.base.errors import IntegrityError, LookupFailed
@@ -16,7 +18,7 @@ from storage.base.video_status import failure_status
 from storage.features.commit import DEFAULT_PART_BYTES, PartPublisher, split_by_size
 from storage.features.manifest import ManifestEntry, ShardManifest
 from storage.features.manifest_file import read_manifest, write_manifest
-from storage.features.part_reader import PartReader
+from storage.features.part_reader import PartReader, part_files
 from storage.files.atomic_write import remove
 
 Readers = Mapping[str, PartReader]
@@ -118,6 +120,64 @@ def _rebased(
     return entry
 
 
+def drop_videos(
+    layout: VariantLayout,
+    shard: int,
+    is_dropped: Callable[[str], bool],
+    *,
+    max_part_bytes: int = DEFAULT_PART_BYTES,
+) -> ShardManifest | None:
+    """Remove videos from a shard: their entries, and their rows, live or superseded, in all parts.
+
+    A part that holds such rows is replaced by parts with its other live rows; other parts stay as
+    they are. A part that the manifest does not name is removed if it holds such rows. Returns the
+    shard's manifest; None if it has none.
+
+    Raises:
+        IntegrityError: a part cannot be read, or the rows of another video in it are not what its
+            entry says. Nothing was changed then.
+    """
+    known = read_manifest(layout, shard)
+    if known is None:
+        return None
+    readers = {path.name: PartReader(path) for path in part_files(layout, shard)}
+    holding = {file for file, reader in readers.items() if any(map(is_dropped, reader.ids()))}
+    manifest = known
+    if any(map(is_dropped, known.entries)) or holding & {part.file for part in known.parts}:
+        manifest = _publish_without(layout, readers, known, is_dropped, holding, max_part_bytes)
+    # Also those of an earlier call that was killed here, which the manifest does not name any more.
+    for file in sorted(holding):
+        remove(layout.folder / file)
+        remove(layout.checksums(file))
+    return manifest
+
+
+def _publish_without(
+    layout: VariantLayout,
+    readers: Readers,
+    known: ShardManifest,
+    is_dropped: Callable[[str], bool],
+    holding: Collection[str],
+    max_part_bytes: int,
+) -> ShardManifest:
+    """Replace the parts `holding` dropped videos by new ones, and then the manifest."""
+    entries = {
+        video_id: entry for video_id, entry in known.entries.items() if not is_dropped(video_id)
+    }
+    moved = {video_id: entry for video_id, entry in entries.items() if entry.part in holding}
+    # All parts of `known`, so that a number in use is not given again.
+    publisher = PartPublisher(layout, known)
+    publisher.publish_all(_tracks_of(readers, moved), moved, max_part_bytes)
+    rest = tuple(part for part in known.parts if part.file not in holding)
+    manifest = replace(
+        known,
+        parts=rest + tuple(publisher.parts),
+        entries={**entries, **publisher.entries},
+    )
+    write_manifest(layout, manifest)
+    return manifest
+
+
 def _repack(
     layout: VariantLayout, readers: Readers, manifest: ShardManifest, max_part_bytes: int
 ) -> ShardManifest:
@@ -141,7 +201,11 @@ def _repack(
 
 def _live_tracks(readers: Readers, manifest: ShardManifest) -> Iterator[FeatureTrack]:
     """The rows of each done video by ascending id, compared with the digest in its entry."""
-    for video_id, entry in sorted(manifest.entries.items()):
+    return _tracks_of(readers, manifest.entries)
+
+
+def _tracks_of(readers: Readers, entries: Mapping[str, ManifestEntry]) -> Iterator[FeatureTrack]:
+    for video_id, entry in sorted(entries.items()):
         if entry.is_done:
             yield _checked_track(readers[entry.part], video_id, entry)
 

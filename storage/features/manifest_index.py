@@ -17,10 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,26 @@ class ShardSummary:
         """The status of every id, in no order."""
         return {**dict.fromkeys(self.ids, DONE), **self.unfinished}
 
+    def without(self, is_left_out: Callable[[str], bool]) -> ShardSummary:
+        """The summary without some videos; itself if it has none of them."""
+        left_out = set(filter(is_left_out, self.statuses))
+        if not left_out:
+            return self
+        kept = np.array([video_id not in left_out for video_id in self.ids], bool)
+        unfinished = {
+            video_id: [str(status.state), status.reason, status.detail]
+            for video_id, status in self.unfinished.items()
+            if video_id not in left_out
+        }
+        columns = (
+            "".join(f"{item}\n" for item in compress(self.ids, kept)).encode("ascii"),
+            self.rows[kept].tobytes(),
+            self.part_numbers[kept].tobytes(),
+            "".join(f"{item}\n" for item in compress(self.digests, kept)).encode("ascii"),
+            json.dumps(unfinished).encode("ascii"),
+        )
+        return replace(self, columns=columns)
+
 
 def read_summaries(layout: VariantLayout, *, by_content: bool = False) -> dict[int, ShardSummary]:
     """Shard → its summary, ascending, for the shards that have a manifest.
@@ -169,6 +189,12 @@ def refresh_index(layout: VariantLayout) -> None:
     is_trusted = all(summary.stamp[1] < trusted_before_ns for summary in summaries.values())
     if summaries != indexed or not is_trusted:
         publish(layout.index_file, _encode(layout, summaries), replace=True)
+
+
+def indexed_ids(layout: VariantLayout) -> frozenset[str]:
+    """The ids that the index file names, also where it is older than the manifests."""
+    indexed, _ = _read_index(layout)
+    return frozenset(chain.from_iterable(summary.statuses for summary in indexed.values()))
 
 
 def done_ids(summaries: Iterable[ShardSummary]) -> list[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import IntegrityError, LookupFailed, UntrustedFile
+from storage.base.paths import VariantLayout, shard_and_number
 from storage.base.records import (
     CONTAINER_START,
     JSON,
@@ -324,6 +325,19 @@ class PartReader:
             _opened(self.path, self._identity).fill(offset, buffers)
         except OSError as error:
             raise IntegrityError(self.path, f"cannot be read: {error.strerror or error}") from error
+
+
+def part_files(layout: VariantLayout, shard: int) -> list[Path]:
+    """The shard's parts on disk, by number."""
+    numbered: dict[int, Path] = {}
+    for path in layout.folder.iterdir():
+        parsed = shard_and_number(path.name)
+        if parsed is None:
+            continue
+        found_shard, number = parsed
+        if found_shard == shard and number is not None:
+            numbered[number] = path
+    return [path for _, path in sorted(numbered.items())]
 
 
 def _advice(path: Path) -> str:

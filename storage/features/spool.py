@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from storage.features.manifest import JsonFields, ManifestEntry
 from storage.features.part_writer import check_track
 from storage.files import append_log
 from storage.files.append_log import LogRecord
+from storage.files.atomic_write import publish
 from storage.files.file_lock import check_held
 from storage.files.os_errors import disk_fault
 
@@ -102,6 +103,36 @@ class SpooledVideos:
             raise IntegrityError(
                 self._path, f"the rows of {video_id} are not a feature track: {error}"
             ) from error
+
+
+def needs_rewrite(folder: Path, is_dropped: Callable[[str], bool]) -> bool:
+    """Whether `drop` would change the spool: it keeps such a video, or bytes of unknown videos."""
+    path = _file(folder)
+    size_bytes = path.stat().st_size if path.is_file() else 0
+    return size_bytes != sum(record.size_bytes for record in _kept_records(path, is_dropped))
+
+
+def drop(folder: Path, is_dropped: Callable[[str], bool]) -> None:
+    """Rewrite the spool without these videos, and without incomplete and unreadable records.
+
+    Those may hold rows of any video, and no reader uses them. The caller holds the shard's lease.
+    """
+    path = _file(folder)
+    kept = list(_kept_records(path, is_dropped))
+    if kept:
+        publish(path, append_log.copy_records(path, kept), replace=True)
+    else:
+        clear(folder)
+
+
+def _kept_records(path: Path, is_dropped: Callable[[str], bool]) -> Iterator[LogRecord]:
+    for record in append_log.read_records(path):
+        try:
+            video_id, _, _ = _parse_head(path, record.head)
+        except (IntegrityError, ValueError):
+            continue
+        if not is_dropped(video_id):
+            yield record
 
 
 def clear(folder: Path) -> None:

@@ -16,13 +16,15 @@ from functools import cache, cached_property
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import differing_settings, fingerprint
 from storage.base.paths import Layout, VariantLayout, parse_variant
 from storage.base.records import JSON
 from storage.base.video_status import VideoStatus
+from storage.catalog.catalog import read_catalog
+from storage.catalog.forgotten import read_forgotten
 from storage.features.lazy_arrays import VideoHandle
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_file import read_manifest
@@ -35,6 +37,10 @@ from storage.features.manifest_index import (
 from storage.features.part_reader import PartHeader, PartReader, with_repair_advice
 from storage.files.atomic_write import size_and_sha256
 from storage.files.checksummed_json import parse_json_object
+from storage.tables.pandas_frames import StoreTables, TableName
+
+if TYPE_CHECKING:
+    from storage.tables.pandas_frames import DataFrame
 
 
 class FeatureStore:
@@ -80,6 +86,36 @@ class FeatureStore:
             layout.folder.name: VariantReader(layout).time_origins
             for layout in self._variant_layouts()
         }
+
+    def to_pandas(self, table: TableName, *, variant: str = "", grouping: str = "") -> DataFrame:
+        """One table of the store as a pandas data frame; needs the extra `export`.
+
+        - `spans`: one line for each row of each variant. `video_id` and `variant` (category), `row`
+          (int64, from 0), `start_seconds` and `end_seconds` (float64).
+        - `labels`: one line for each annotation of the catalog. `video_id`, `annotator` (string),
+          `start` and `end` (float64) in `unit` (category, `seconds` or `frames` of the original
+          file), `value` (float64), `split` (string): of the annotator if the catalog has users,
+          otherwise of the video, with `|` between several. Empty where there is none.
+        - `states`: one line for each video of the catalog and each variant. `video_id` (string),
+          `variant` and `state` (category), `reason` and `detail` (string), and each key of the
+          catalog's metadata as `metadata.KEY` (string): `metadata.title`. Without a state the
+          variant has not reached the video yet.
+
+        Args:
+            table: the name of the table.
+            variant: a name as for `store[variant]`; empty: all variants.
+            grouping: the splits of `labels`, as for `Catalog.ids_by_split`.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed; the message names the extra.
+            LookupFailed: a table, a variant, a grouping or the catalog does not exist.
+            IntegrityError: a file is damaged.
+        """
+        names = (variant,) if variant else self.variants()
+        tables = StoreTables(
+            lambda: read_catalog(self.folder.absolute()), [self[name] for name in names], grouping
+        )
+        return tables.frame(table)
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.folder)!r}: {', '.join(self.variants()) or 'empty'})"
@@ -148,7 +184,12 @@ class VariantReader(Mapping[str, "VideoHandle"]):
     @cached_property
     def _summaries(self) -> Mapping[int, ShardSummary]:
         with with_repair_advice():
-            return read_summaries(self.layout, by_content=self._verify)
+            summaries = read_summaries(self.layout, by_content=self._verify)
+        # Also while a take-down is under way, and where a copy brought rows back.
+        forgotten = read_forgotten(layout_of_variant(self.layout))
+        if not len(forgotten):
+            return summaries
+        return {shard: summary.without(forgotten.matches) for shard, summary in summaries.items()}
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -176,6 +217,14 @@ class VariantReader(Mapping[str, "VideoHandle"]):
         shard = bisect_right(ends, number)
         first_number = ends[shard] - summaries[shard].done_count
         return summaries[shard], number - first_number
+
+    @cached_property
+    def row_counts(self) -> Mapping[str, int]:
+        """Done video → number of its rows, ascending by id. Opens no part."""
+        counts: dict[str, int] = {}
+        for summary in self._summaries.values():
+            counts.update(zip(summary.ids, summary.rows.tolist(), strict=True))
+        return dict(sorted(counts.items()))
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -251,6 +300,12 @@ class VariantReader(Mapping[str, "VideoHandle"]):
                     self.layout, expected, part, verify=self._verify, check=self._check
                 )
         return self._parts[part.file]
+
+
+def layout_of_variant(variant: VariantLayout) -> Layout:
+    """The layout of the catalog that a variant belongs to."""
+    folder = variant.folder.absolute().parents[1]
+    return Layout(folder.parent, folder.name)
 
 
 def variant_layouts(folder: Path) -> list[VariantLayout]:

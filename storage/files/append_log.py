@@ -21,7 +21,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class LogRecord:
     head: bytes
     body_offset: int
     body_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole record in its file."""
+        return _PREFIX_BYTES + len(self.head) + self.body_bytes + _SHA256_BYTES
 
 
 def append(path: Path, head: bytes, body: Sequence[Buffer] = ()) -> None:
@@ -150,6 +155,22 @@ def read_body(path: Path, record: LogRecord) -> NDArray[np.uint8]:
             path, f"the record at byte {record.body_offset:,} is not what was written"
         )
     return content
+
+
+def copy_records(path: Path, records: Iterable[LogRecord]) -> Iterator[bytes]:
+    """The bytes of these records of the log, from which a log with them alone can be written.
+
+    Raises SystemicFault if the disk fails.
+    """
+    try:
+        with path.open("rb") as file:
+            for record in records:
+                end = record.body_offset + record.body_bytes + _SHA256_BYTES
+                file.seek(end - record.size_bytes)
+                while piece := file.read(min(_BLOCK_BYTES, end - file.tell())):
+                    yield piece
+    except OSError as error:
+        raise disk_fault(error, path) from error
 
 
 def _records(descriptor: int, size: int) -> Iterator[LogRecord]:

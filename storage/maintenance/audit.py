@@ -19,6 +19,7 @@ from storage.features.lazy_arrays import VideoHandle
 from storage.features.manifest import PROCESSORS, PartRecord, ShardManifest
 from storage.features.manifest_file import read_manifest
 from storage.features.manifest_index import lost_shards
+from storage.features.part_reader import part_files
 from storage.features.store import open_part, read_settings, variant_layouts
 from storage.files.block_checksums import read_checksums
 from storage.files.process_identity import owner_of_temporary
@@ -44,8 +45,15 @@ class FindingKind(StrEnum):
     """A kept file that is not what its record says."""
     MISPLACED = "misplaced ids"
     """Ids that the catalog does not put in this shard."""
+    FORGOTTEN = "forgotten video"
+    """Something of a video that was taken down is left, or back."""
+    PUBLISHED = "published file"
+    """An annotation file, kept as published, names a video that was taken down."""
     LEFTOVER = "leftover"
     """A temporary of a dead process, or a file of another program; harmless."""
+
+
+_HARMLESS = (FindingKind.LEFTOVER, FindingKind.UNSEALED, FindingKind.PUBLISHED)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class AuditFinding:
     @property
     def is_violation(self) -> bool:
         """Whether the store differs from its records."""
-        return self.kind not in (FindingKind.LEFTOVER, FindingKind.UNSEALED)
+        return self.kind not in _HARMLESS
 
     def __str__(self) -> str:
         concerned = f" [{len(self.video_ids)} ids]" if self.video_ids else ""
@@ -202,19 +210,6 @@ def _orphans(files: Sequence[Path], manifest: ShardManifest) -> Iterator[AuditFi
     for file in orphans:
         problem = "is not in the manifest"
         yield AuditFinding(FindingKind.ORPHAN, file, problem, manifest.shard)
-
-
-def part_files(layout: VariantLayout, shard: int) -> list[Path]:
-    """The shard's parts on disk, by number."""
-    numbered: dict[int, Path] = {}
-    for path in layout.folder.iterdir():
-        parsed = shard_and_number(path.name)
-        if parsed is None:
-            continue
-        found_shard, number = parsed
-        if found_shard == shard and number is not None:
-            numbered[number] = path
-    return [path for _, path in sorted(numbered.items())]
 
 
 def _shards_on_disk(layout: VariantLayout) -> set[int]:

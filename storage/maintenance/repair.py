@@ -25,7 +25,7 @@ from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.manifest import ManifestEntry, PartRecord, ShardManifest
 from storage.features.manifest_file import write_manifest
 from storage.features.manifest_index import refresh_index
-from storage.features.part_reader import PartReader
+from storage.features.part_reader import PartReader, part_files
 from storage.features.store import variant_layouts
 from storage.files.atomic_write import remove, remove_stale_temporaries, size_and_sha256
 from storage.files.file_lock import Notify, check_held, lease, remove_dead_leases
@@ -35,7 +35,6 @@ from storage.maintenance.audit import (
     FindingKind,
     audit_shard,
     audit_variant,
-    part_files,
 )
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.sealing import seal_part

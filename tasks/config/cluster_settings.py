@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from storage.base.extras import install_advice
+
 INLINE, LOCAL, SLURM, ADDRESS = KINDS = ("inline", "local", "slurm", "address")
 LOOPBACK = "127.0.0.1"
 
@@ -58,14 +60,16 @@ class ClusterSettings:
             yield f"cores_per_worker must be 1 or more; got {self.cores_per_worker}"
         if self.allowed_failures < 1:
             yield f"allowed_failures must be 1 or more; got {self.allowed_failures}"
-        if self.dashboard and find_spec("bokeh") is None:
-            yield (
-                "dashboard = true needs bokeh, which is not installed: pip install "
-                "'video-highlights[dashboard]'"
-            )
+        yield from self._library_faults()
         if self.kind == ADDRESS:
             yield from self._address_faults()
             yield from self._certificate_faults()
+
+    def _library_faults(self) -> Iterator[str]:
+        if self.kind in (LOCAL, SLURM, ADDRESS) and find_spec("distributed") is None:
+            yield f"kind = {self.kind} needs Dask: {install_advice('cluster')}"
+        if self.dashboard and find_spec("bokeh") is None:
+            yield f"dashboard = true needs bokeh: {install_advice('dashboard')}"
 
     def _address_faults(self) -> Iterator[str]:
         scheme, host = _scheme_and_host(self.address)

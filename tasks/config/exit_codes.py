@@ -10,9 +10,11 @@ import ctypes
 import logging
 import multiprocessing
 import sys
+import traceback
 from collections.abc import Callable
 from enum import IntEnum
 
+import luigi
 from luigi.retcodes import retcode
 
 from storage.base.errors import (
@@ -23,6 +25,7 @@ from storage.base.errors import (
     SettingsError,
     SystemicFault,
 )
+from storage.base.extras import exit_if_missing, missing_library
 
 
 class Exit(IntEnum):
@@ -82,18 +85,43 @@ def record_failure(error: BaseException) -> None:
 def install_exit_codes() -> None:
     """Make Luigi return our codes, and print errors other than bugs without a traceback."""
     # A run that a signal stopped leaves tasks that were not run.
-    for name in ("task_failed", "not_run"):
+    for name in ("task_failed", "not_run", "scheduling_error"):
         setattr(retcode, name, property(lambda _: _outcome.value or Exit.BUG))
     logging.getLogger("luigi-interface").addFilter(_without_traceback)
+
+
+def report_incomplete(task: luigi.Task) -> None:
+    """Record and print why a task cannot say whether it is complete, of which Luigi only warns."""
+    try:
+        task.complete()
+    except Exception as error:  # noqa: BLE001  # any error is reported
+        report_broken_task(task, error)
+
+
+def report_broken_task(task: object, error: BaseException) -> None:
+    """Record and print an error of a task that Luigi could not schedule."""
+    del task
+    missing = missing_library(error) if isinstance(error, ModuleNotFoundError) else ""
+    if missing:
+        error = SettingsError((missing,))
+    record_failure(error)
+    if missing or isinstance(error, HighlightsError):
+        sys.stderr.write(f"{missing or error}\n")
+    else:
+        traceback.print_exception(error)
 
 
 def check_before_start(check: Callable[[], object]) -> None:
     """Run a check of settings while Luigi still reads the command line.
 
-    A SettingsError ends the process with exit code 2.
+    A SettingsError, or a missing library of an extra, ends the process with exit code 2.
     """
     try:
         check()
+    except ModuleNotFoundError as error:
+        # Luigi would end without a word.
+        exit_if_missing(error)
+        raise
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(Exit.SETTINGS) from error

@@ -7,6 +7,7 @@ meaning of a value is checked in `settings.py`.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -19,15 +20,23 @@ from tasks.config.sections import SECTION_TYPES, dataset_section, extractor_sect
 
 
 class CommaList(luigi.Parameter[tuple[str, ...]]):
-    """`a, b` in the file or on the command line; a tuple of names in code."""
+    """`a, b` in the file or on the command line; a tuple of names in code.
+
+    A list in JSON, `["a, b", "c"]`, may hold names with commas.
+    """
 
     def parse(self, value: str) -> tuple[str, ...]:
-        """Split at commas; spaces around names do not count."""
+        """Split at commas; spaces around names do not count. Raises ValueError for other JSON."""
+        if value.lstrip().startswith("["):
+            names = json.loads(value)
+            if all(isinstance(name, str) for name in names):
+                return tuple(names)
+            raise ValueError(f"a list of texts was expected, got {value[:100]}")
         return tuple(name.strip() for name in value.split(",") if name.strip())
 
     def serialize(self, value: tuple[str, ...]) -> str:
-        """The names, separated by commas."""
-        return ", ".join(value)
+        """The names, separated by commas; as JSON if one of them has a comma."""
+        return json.dumps(value) if any("," in name for name in value) else ", ".join(value)
 
 
 class TrueOrFalse(luigi.BoolParameter):

@@ -13,6 +13,7 @@ from typing import Any
 from models.extractors.base.contract import ExtractorSpec
 from models.extractors.registry import EXTRACTORS
 from models.settings_binding import descriptions
+from pipeline.datasets.own_videos.settings import OwnVideosSettings
 from pipeline.datasets.registry import DATASETS, DatasetSpec
 from tasks.config.cluster_settings import ClusterSettings
 from tasks.config.slurm_settings import SlurmSettings
@@ -129,6 +130,10 @@ class ExtractSection:
     such as c3d.segments, and a section of that name; it lists what differs from the extractor's own
     section.
     """
+    random_weights: bool = False
+    """For a trial: an extractor whose weights are empty runs with random:0. Its features are marked
+    as random and good for trying the pipeline only. Samples always do.
+    """
     device: str = "auto"
     """cpu, cuda, cuda:1, and so on. auto: the first GPU if there is one."""
 
@@ -138,6 +143,7 @@ OWN_SECTIONS: dict[str, type[Any]] = {
     "download": DownloadSection,
     "decode": DecodeSection,
     "extract": ExtractSection,
+    "list": OwnVideosSettings,
     "cluster": ClusterSettings,
     "slurm": SlurmSettings,
 }

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ from pipeline.synthetic.category_videos import write_category_sample
 from pipeline.synthetic.user_videos import LARGE, SMALL, Progress, write_sample
 from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import LookupFailed, SettingsError
+from storage.base.extras import install_advice
 from storage.base.paths import VARIANT_NAME, Layout, folder_faults
 from storage.catalog.catalog import CATALOG_NAME, Catalog
+from tasks.config import own_catalogs
 from tasks.config.cluster_settings import ClusterSettings
 from tasks.config.luigi_sections import (
     SECTIONS,
@@ -85,6 +88,10 @@ class Settings:
     variants: tuple[Variant, ...]
     cluster: ClusterSettings
     slurm: SlurmSettings
+    is_own: bool = False
+    """Whether the catalog is of a user's own videos, which come from several places."""
+    allow_private: bool = True
+    """Whether their addresses may be of this machine and of private networks."""
 
     def variants_of(self, catalog: Catalog) -> tuple[Variant, ...]:
         """The variants for this catalog.
@@ -109,6 +116,7 @@ def front_door_catalog() -> str:
 def load_settings(catalog: str) -> Settings:
     """All settings for one catalog. Raises SettingsError with all faults."""
     faults = _Faults()
+    faults += _own_catalog_faults(catalog)
     faults += _unknown_keys()
     faults += _dataset_faults(catalog)
     with _overrides_of_catalog(catalog) as written_in:
@@ -122,6 +130,17 @@ def load_settings(catalog: str) -> Settings:
     if faults or loaded is None:
         raise SettingsError(tuple(faults))
     return loaded
+
+
+def _own_catalog_faults(catalog: str) -> Iterator[str]:
+    """What is wrong with the settings of a user's own videos; declares their catalogs."""
+    try:
+        own_catalogs.declare_known(catalog)
+    except (SettingsError, ParameterException) as error:
+        yield from getattr(error, "faults", (str(error),))
+    if own_catalogs.is_own(catalog):
+        for fault in own_catalogs.SECTION_VALUES[catalog].faults():
+            yield f"[list] {fault}"
 
 
 def _dataset_faults(catalog: str) -> Iterator[str]:
@@ -217,7 +236,10 @@ def _assemble(catalog: str, sections: Sections, faults: _Faults) -> Settings:
     is_dataset = catalog in DATASETS and catalog not in SAMPLES
     source = _source(catalog, layout, sections["download"], faults)
     annotations: dict[str, str] = {}
-    if is_dataset:
+    if own_catalogs.is_own(catalog):
+        annotations = {"videos": own_catalogs.SECTION_VALUES[catalog].path}
+        faults += _own_path_faults(annotations["videos"])
+    elif is_dataset:
         annotations = _annotations(catalog, sections[catalog])
         faults += _annotation_faults(catalog, annotations)
         faults += _source_faults(catalog, source)
@@ -237,6 +259,9 @@ def _assemble(catalog: str, sections: Sections, faults: _Faults) -> Settings:
         variants=tuple(_variants(catalog, layout, sections, faults)),
         cluster=_section_settings("cluster", ClusterSettings, sections, faults),
         slurm=_section_settings("slurm", SlurmSettings, sections, faults),
+        is_own=own_catalogs.is_own(catalog),
+        allow_private=not own_catalogs.is_own(catalog)
+        or own_catalogs.SECTION_VALUES[catalog].allow_private,
     )
 
 
@@ -252,6 +277,8 @@ def _compute_faults(device: str, backend: str) -> Iterator[str]:
         yield f"[extract] device must be auto, cpu, cuda, or like cuda:1; got {device!r}"
     if backend not in BACKENDS:
         yield f"[decode] backend must be one of {', '.join(BACKENDS)}; got {backend!r}"
+    elif backend in ("decord", "torchcodec") and find_spec(backend) is None:
+        yield f"[decode] backend = {backend} is not installed: {install_advice(backend)}"
 
 
 def _source_faults(catalog: str, source: SourceSettings) -> Iterator[str]:
@@ -362,6 +389,16 @@ def _annotation_faults(catalog: str, annotations: Mapping[str, str]) -> Iterator
     yield from _absent_files(catalog, annotations)
 
 
+def _own_path_faults(path: str) -> Iterator[str]:
+    if not path:
+        yield (
+            "[list] path is empty; name a folder of videos, a list of addresses, or a table: "
+            "BuildVideoFeatures --videos PATH"
+        )
+    elif "://" not in path and not Path(path).expanduser().exists():
+        yield f"[list] path {path!r} does not exist; correct it"
+
+
 def _absent_files(catalog: str, annotations: Mapping[str, str]) -> Iterator[str]:
     for role, place in annotations.items():
         is_address = "://" in place
@@ -410,21 +447,26 @@ def _variant(
     }
     bound = bind(spec.settings_type, values, where=f"[{name}] ")
     faults += bound.faults
-    weights = _weights(name, section.weights, catalog, folder) if spec.needs_weights else ""
+    weights = ""
+    if spec.needs_weights:
+        is_trial = catalog in SAMPLES or sections["extract"].random_weights
+        weights = _weights(name, section.weights, catalog, folder, is_trial=is_trial)
     if bound.settings is None:
         return None
     return Variant(name, spec, bound.settings, weights, folder.converted)
 
 
-def _weights(name: str, weights: str, catalog: str, folder: WeightsFolder) -> str:
-    if not weights and catalog in SAMPLES:
+def _weights(
+    name: str, weights: str, catalog: str, folder: WeightsFolder, *, is_trial: bool
+) -> str:
+    if not weights and is_trial:
         return SAMPLE_WEIGHTS
     if not weights:
         advice = folder.advice(name.partition(".")[0])
         raise ValueError(
             f"weights is empty, and {catalog} is real video: {advice}, then name them with "
-            f"--{name.replace('.', '-')}-weights; or write random:SEED for a dry run, whose "
-            "features are marked as random"
+            f"--{name.replace('.', '-')}-weights; or add --extract-random-weights true for a "
+            "trial, whose features are marked as random"
         )
     is_random = random_seed(weights) is not None
     return weights if is_random else str(folder.resolve(weights))
@@ -459,4 +501,6 @@ def _base_section(name: str) -> type[luigi.Config] | None:
     if name in SECTIONS:
         return SECTIONS[name]
     first, _, second = name.partition(".")
+    if first == own_catalogs.SECTION:
+        return SECTIONS[first]
     return plugin_section(second if first in DATASETS else first)

@@ -22,15 +22,16 @@ from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
+from storage.catalog.forgotten import forgotten_source_files, read_forgotten
 from storage.files import atomic_write
+from tasks.config.own_catalogs import REQUEST_FILE
 from tasks.config.settings import SAMPLES, Settings
 from tasks.execution import progress
 
 SAMPLE_SHARDS = 3
 """A sample is small, but should still show what shards are."""
+EXAMPLE_CHARACTERS = 300
 ODDITIES_FILE = "oddities.csv"
-REQUEST_FILE = "asked.json"
-"""In the catalog's sources: the settings that the catalog was made from."""
 
 
 def build_catalog(settings: Settings) -> None:
@@ -42,14 +43,14 @@ def build_catalog(settings: Settings) -> None:
     if layout.catalog in SAMPLES:
         with progress.progress_bar("drawing the sample", "video") as advance:
             SAMPLES[layout.catalog](layout.sources, advance)
-    dataset = _read_dataset(settings)
+    dataset = _without_forgotten(layout, _read_dataset(settings))
     oddities_file = layout.sources / ODDITIES_FILE
     write_catalog(layout, dataset.catalog)
     write_oddities(oddities_file, dataset.oddities)
     # Last: a catalog without this file is built again.
     request = readable_json(_request_record(settings))
     atomic_write.publish(layout.sources / REQUEST_FILE, request, replace=True)
-    for line in _summary_lines(dataset, oddities_file):
+    for line in _summary_lines(dataset, oddities_file, is_own=settings.is_own):
         progress.log_line(line)
 
 
@@ -73,7 +74,26 @@ def _read_dataset(settings: Settings) -> ParsedDataset:
         ) from error
 
 
-def _summary_lines(dataset: ParsedDataset, oddities_file: Path) -> Iterator[str]:
+def _without_forgotten(layout: Layout, dataset: ParsedDataset) -> ParsedDataset:
+    """The dataset without the videos that were taken down, and without media of them.
+
+    The published files may still name them, and a sample draws all its videos anew.
+    """
+    forgotten = read_forgotten(layout)
+    ids = dataset.catalog.forgotten_ids(forgotten)
+    for path in forgotten_source_files(layout, forgotten):
+        atomic_write.remove(path)
+    if not ids:
+        return dataset
+    progress.log_line(
+        f"{layout.catalog}: left out: {len(ids):,} videos that were taken down; see "
+        f"{layout.forgotten_file}"
+    )
+    oddities = {name: forgotten.without_naming(cases) for name, cases in dataset.oddities.items()}
+    return ParsedDataset(dataset.catalog.without(forgotten), oddities)
+
+
+def _summary_lines(dataset: ParsedDataset, oddities_file: Path, *, is_own: bool) -> Iterator[str]:
     catalog = dataset.catalog
     users = f" by {len(catalog.users):,} users" if catalog.users else ""
     annotations = f"{len(catalog.annotations):,} annotations{users}"
@@ -85,14 +105,20 @@ def _summary_lines(dataset: ParsedDataset, oddities_file: Path) -> Iterator[str]
             continue
         if name.startswith(DROPPED):
             reason = name.removeprefix(DROPPED)
-            dropped.append(f"{len(cases):,} {reason}, as in {quote_value(cases[0])}")
+            dropped.append(f"{len(cases):,} {reason}, as in {_example(cases[0], is_own=is_own)}")
         else:
             kept.append(f"{len(cases):,} {name}")
     listed = f"listed in {oddities_file}"
     if kept:
-        yield f"{catalog.name}: kept as published, though odd: {', '.join(kept)}; {listed}"
+        what = "noted" if is_own else "kept as published, though odd"
+        yield f"{catalog.name}: {what}: {', '.join(kept)}; {listed}"
     for line in dropped:
         yield f"{catalog.name}: left out: {line}; {listed}"
+
+
+def _example(case: str, *, is_own: bool) -> str:
+    """A case of a row that was left out. A user's own list says itself what is wrong with it."""
+    return case[:EXAMPLE_CHARACTERS] if is_own else quote_value(case)
 
 
 def is_current(settings: Settings) -> bool:
@@ -133,6 +159,8 @@ def _read_annotations(layout: Layout, annotations: Mapping[str, str]) -> dict[st
 
 
 def _read_published(published: SourceFile, place: str) -> bytes:
+    if published.read is not None:
+        return published.read(place)
     is_folder = not _is_address(place) and Path(place).is_dir()
     if not published.pattern or not is_folder:
         return read_source(place)
@@ -170,6 +198,9 @@ def _request_record(settings: Settings) -> dict[str, JSON]:
         "annotations": dict(settings.annotations),
         "shards": settings.shard_count,
     }
+    if settings.is_own:
+        # A later command that only names the catalog finds its settings here.
+        record["own_videos"] = dict(DATASETS[settings.layout.catalog].options)
     plugin = DATASETS.plugins.get(settings.layout.catalog)
     if plugin is not None:
         # Another version of the reader may read the same files in another way.

@@ -26,7 +26,8 @@ from storage.base.records import JSON
 from storage.base.video_status import VideoStatus, failure_status
 from tasks.config.settings import Settings
 from tasks.execution.catalogs import load_catalog
-from tasks.execution.extract_shard import download_rate_limiter, extract_shard, shard_job
+from tasks.execution.extract_shard import extract_shard, shard_job
+from tasks.execution.video_sources import VideoSources
 
 POLL_SECONDS = 0.5
 """How often a worker that waits for a download checks whether it has to end; Dask gives it 30 s."""
@@ -85,16 +86,17 @@ def build_shard(request: WorkerRequest) -> dict[str, JSON]:
         worker.log_event(request.topic, event)
 
     settings = request.settings
-    rate_limiter = download_rate_limiter(
-        settings, lambda line: worker.log_event(request.topic, {"line": line})
+    catalog = load_catalog(settings.layout)
+    sources = VideoSources(
+        settings, catalog, lambda line: worker.log_event(request.topic, {"line": line})
     )
     in_flight = InFlightLog(settings.layout.in_flight(request.shard))
-    with _stop_when_leaving(worker, rate_limiter.stop):
+    with _stop_when_leaving(worker, sources.stop):
         extract_shard(
             settings,
-            shard_job(settings, load_catalog(settings.layout), request.shard),
+            shard_job(settings, catalog, request.shard),
             on_video=on_video,
-            rate_limiter=rate_limiter,
+            sources=sources,
             run_name=request.run_name,
             wrap_decoder=lambda decoder: WatchedDecoder(
                 decoder, in_flight, request.blamed, lambda: _is_leaving(worker)

@@ -13,7 +13,6 @@ from pipeline.compute.devices import resolve_device
 from pipeline.decoding.events import Decoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.diagnostics.self_test import run_self_test
-from pipeline.download.access.rate_limiter import SharedRateLimiter
 from pipeline.download.fetch import fetch
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
@@ -25,6 +24,7 @@ from storage.catalog.catalog import Catalog
 from storage.files.file_lock import lease
 from tasks.config.settings import Settings
 from tasks.execution.catalogs import load_catalog
+from tasks.execution.video_sources import VideoSources
 
 
 def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
@@ -38,24 +38,18 @@ def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
     )
 
 
-def download_rate_limiter(settings: Settings, notify: Callable[[str], None]) -> SharedRateLimiter:
-    """The rate limiter that all downloads of this data root share; `notify` gets its messages."""
-    source = settings.source
-    return SharedRateLimiter(settings.layout.egress(source.egress_key), source.pace, notify=notify)
-
-
 def extract_shard(
     settings: Settings,
     job: ShardJob,
     *,
     on_video: Callable[[str, VideoStatus], None],
-    rate_limiter: SharedRateLimiter,
+    sources: VideoSources,
     run_name: str,
     wrap_decoder: Callable[[Decoder], Decoder] = lambda decoder: decoder,
 ) -> None:
     """Fetch, decode, extract and write one shard, under its lease.
 
-    `on_video` is called with each video that ends. Every download passes `rate_limiter`.
+    `on_video` is called with each video that ends. Every download passes a limiter of `sources`.
     `wrap_decoder` may replace a decoder by one that watches it. The times of the videos are saved
     under `run_name`, also when the shard is interrupted. Raises LeaseHeld if another process builds
     the shard, LeaseLost if another process took it over meanwhile.
@@ -64,7 +58,7 @@ def extract_shard(
     device = _device_of(settings.variants, settings.device)
     alternative_ids = load_catalog(layout).alternative_ids
     with (
-        lease(layout.lease(job.shard), on_lost=rate_limiter.stop),
+        lease(layout.lease(job.shard), on_lost=sources.stop),
         _decoders(settings, videos_in_parallel(settings, device)) as decoders,
         _measured_times(layout.shard_times(run_name, job.shard)) as times,
     ):
@@ -77,16 +71,16 @@ def extract_shard(
                 video_id,
                 layout=layout,
                 shard=job.shard,
-                source=settings.source,
+                source=sources.source(video_id),
                 alternative_ids=alternative_ids.get(video_id, ()),
-                rate_limiter=rate_limiter,
+                rate_limiter=sources.rate_limiter(video_id),
                 retry=retry,
             ),
             decoder=first_decoder,
             more_decoders=more_decoders,
             device=device,
             on_video=on_video,
-            stop_fetching=rate_limiter.stop,
+            stop_fetching=sources.stop,
             times=times,
         )
 

@@ -15,6 +15,7 @@ from tasks.config.settings import Settings
 from tasks.execution import progress
 from tasks.execution.catalogs import load_catalog
 from tasks.execution.extract_shard import shard_job
+from tasks.execution.video_sources import by_source
 
 
 def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
@@ -40,18 +41,20 @@ def outdated_videos(settings: Settings, shards: Collection[int]) -> dict[int, fr
     catalog = load_catalog(settings.layout)
     outdated = {}
     for shard in shards:
-        job = shard_job(settings, catalog, shard)
-        video_ids = frozenset(
-            outdated_ids(
-                _failures(job),
-                layout=settings.layout,
-                shard=shard,
-                source=settings.source,
-                alternative_ids=catalog.alternative_ids,
+        failures = _failures(shard_job(settings, catalog, shard))
+        video_ids: set[str] = set()
+        for source, ids in by_source(settings, catalog, failures).items():
+            video_ids.update(
+                outdated_ids(
+                    {video_id: failures[video_id] for video_id in ids},
+                    layout=settings.layout,
+                    shard=shard,
+                    source=source,
+                    alternative_ids=catalog.alternative_ids,
+                )
             )
-        )
         if video_ids:
-            outdated[shard] = video_ids
+            outdated[shard] = frozenset(video_ids)
     return outdated
 
 

@@ -6,11 +6,12 @@ are saved under its sha256, and each manifest is read once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.diagnostics import video_quality
 from storage.base.errors import IntegrityError
 from storage.base.paths import VariantLayout
 from storage.base.records import JSON
@@ -22,17 +23,6 @@ from storage.files.checksummed_json import read_sealed, seal
 
 KIND = 4
 """Raise it when the notes change, so that the manifests are read again."""
-CONTAINERS_WITH_DURATIONS = ("mov", "avi")
-"""Containers whose index states how long each picture is shown: in these, a gap without any other
-sign of damage is intended.
-"""
-_DOUBTS = {
-    "frames_dropped": "pictures dropped for want of a time after the one before",
-    "damaged_packets": "damaged packets",
-    "damaged_pictures": "pictures in part made up by the decoder",
-    "clock_jumps": "jumps of the clock, which goes on behind them",
-}
-"""Count of `pipeline.decoding.video_reader.DecodeSummary` → its meaning."""
 
 
 @dataclass(frozen=True)
@@ -109,90 +99,12 @@ def _facts(entry: ManifestEntry, name: str) -> Mapping[str, Any]:
 
 def frame_loss(entry: ManifestEntry) -> str:
     """What a damaged video lost, in words; empty for a whole one."""
-    if not isinstance(entry.facts.get("decode"), dict):
-        return ""
-    decode = _facts(entry, "decode")
-    losses = [*_lost_pictures(_counts(decode)), *_doubts(_counts(decode))]
-    file_damage = _file_damage(entry)
-    states_durations = _facts(entry, "probe").get("container") in CONTAINERS_WITH_DURATIONS
-    if losses or file_damage or not states_durations:
-        losses += _gaps(decode)
-    return "; ".join([*losses, *file_damage])
-
-
-def _counts(decode: Mapping[str, Any]) -> dict[str, int]:
-    return {name: value for name, value in decode.items() if isinstance(value, int)}
-
-
-def _lost_pictures(counts: Mapping[str, int]) -> Iterator[str]:
-    decoded = counts.get("frames_decoded", 0)
-    declared = counts.get("frames_declared", 0)
-    errors = counts.get("decode_errors", 0)
-    lost = counts.get("frames_lost", 0)
-    missing = max(declared - decoded, 0)
-    if any((errors, lost, missing)):
-        total = declared or decoded + lost or "unknown"
-        yield f"{decoded} of {total} frames decoded, {errors} decoding errors"
-
-
-def _doubts(counts: Mapping[str, int]) -> Iterator[str]:
-    for name, meaning in _DOUBTS.items():
-        if counts.get(name):
-            yield f"{counts[name]} {meaning}"
-
-
-def _gaps(decode: Mapping[str, Any]) -> Iterator[str]:
-    gaps = decode.get("gaps_seconds")
-    if not isinstance(gaps, list):
-        return
-    spans = [gap for gap in gaps if isinstance(gap, list)]
-    if not spans:
-        return
-    unlisted = decode.get("gaps_unlisted")
-    places = len(spans)
-    if isinstance(unlisted, int):
-        places += unlisted
-    seconds = sum(float(end) - float(start) for start, end in spans)
-    yield (
-        f"no picture, or one that stood still, for {seconds:.2f} s in {places} places, "
-        f"first at {spans[0][0]:.2f} s"
-    )
-
-
-def _file_damage(entry: ManifestEntry) -> list[str]:
-    """What the container and the download say, each once."""
-    of_container = _facts(entry, "decode").get("file_damage")
-    of_download = _facts(entry, "source").get("damage")
-    notes = [str(note) for note in (of_container, of_download) if note]
-    return list(dict.fromkeys(notes))
+    return video_quality.frame_loss(entry.facts) if entry.is_done else ""
 
 
 def stream_choice(entry: ManifestEntry) -> str:
     """Which of several video streams in one file was read; empty if there is only one."""
-    probe = _facts(entry, "probe")
-    others = probe.get("other_streams")
-    if not isinstance(others, list):
-        return ""
-    unread = [
-        f"{stream.get('index')} ({stream.get('codec') or 'unknown codec'}, {_size(stream)})"
-        for stream in map(_table, others)
-        if _is_video(stream)
-    ]
-    if not unread:
-        return ""
-    read = f"{probe.get('stream_index')} ({probe.get('codec')}, {_size(probe)})"
-    return (
-        f"stream {read} was read; not {', '.join(unread)}: "
-        "`ffmpeg -map 0:N -c copy` makes a file of one"
-    )
-
-
-def _is_video(stream: Mapping[str, Any]) -> bool:
-    return stream.get("kind") == "video" and not stream.get("is_attached_picture")
-
-
-def _size(stream: Mapping[str, Any]) -> str:
-    return f"{stream.get('width')}x{stream.get('height')}"
+    return video_quality.stream_choice(entry.facts) if entry.is_done else ""
 
 
 def rescaling_note(entry: ManifestEntry) -> str:

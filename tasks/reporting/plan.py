@@ -15,6 +15,7 @@ from models.extractors.base.sampling import (
 from pipeline.extraction.variant import Variant
 from storage.catalog.catalog import Catalog
 from tasks.config.settings import Settings
+from tasks.execution.video_sources import by_source
 
 MEDIA_GIGABYTES_PER_HOUR = 0.225
 """PHD2 at 360p: 2.3 TB for 10,212 hours."""
@@ -71,13 +72,14 @@ def make_plan(
     ]
     known = [seconds for seconds in durations if seconds is not None]
     hours = sum(known) / 3600
-    is_site = "://" in settings.source.template
+    sources = by_source(settings, catalog, wanted)
+    asked = sum(len(ids) for source, ids in sources.items() if source.folder is None)
     return Plan(
         videos=len(wanted),
         shards=len(unfinished),
         hours=hours,
         unknown_durations=len(durations) - len(known),
-        requests=len(wanted) if is_site else 0,
+        requests=asked,
         requests_per_hour=settings.source.pace.videos_per_hour,
         feature_gigabytes={
             variant.full_name: hours * gigabytes_per_hour(variant) for variant in settings.variants

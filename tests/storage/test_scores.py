@@ -19,9 +19,12 @@ from storage.scores import (
     Provenance,
     ScoreRun,
     ScoreTrack,
+    drop_scores,
     make_score_run,
     read_scores,
     score_run_names,
+    superseded_files,
+    videos_of_scores,
     write_scores,
 )
 
@@ -181,3 +184,17 @@ def test_a_run_names_each_pair_once() -> None:
         make_score_run(PROVENANCE, [track("u", "a", 3), track("u", "a", 4)])
     with pytest.raises(ValueError, match="absent"):
         make_score_run(PROVENANCE, [track("u", "a", 3)], {("u", "a"): "no_features"})
+
+
+def test_scores_of_a_video_are_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "tiny")
+    write_scores(layout, "run", example())
+    assert videos_of_scores(layout, "run") == {"-b", "a", "c"}
+    leftover = layout.scores("run") / "scores.0123.h5"
+    leftover.write_bytes(b"of a killed run")
+    assert superseded_files(layout, "run") == [leftover]
+    drop_scores(layout, "run", {"-b", "c"}.__contains__)
+    kept = [track("", "a", 5), track("ü, 1", "a", 1)]
+    assert same(read_scores(layout, "run"), make_score_run(PROVENANCE, kept))
+    assert superseded_files(layout, "run") == []
+    assert len(list(layout.scores("run").iterdir())) == 2

@@ -13,49 +13,8 @@ import pytest
 
 from storage import FeatureStore
 from tests.conftest import REPOSITORY
-from tests.support.plugins import install
+from tests.support.plugins import MEAN_COLOUR, install
 from tests.support.videos import ffmpeg
-
-CODE = '''
-"""Mean colour of a frame."""
-
-from dataclasses import dataclass
-
-import numpy as np
-
-from models.extractors.base.contract import ArraySpec, ExtractorSpec
-from models.extractors.base.sampling import FramesAtRate
-
-
-@dataclass(frozen=True)
-class MeanColourSettings:
-    """Settings of `mean_colour`."""
-
-    frames_per_second: float = 1.0
-    """Frames per second of video."""
-
-
-class MeanColour:
-    """The extractor."""
-
-    def prepare(self, frame):
-        return frame.mean(axis=(0, 1)).astype(np.float32)
-
-    def extract(self, windows):
-        return {"mean": [window[-1] for window in windows]}
-
-
-SPEC = ExtractorSpec(
-    name="mean_colour",
-    numerics_version=1,
-    settings_type=MeanColourSettings,
-    arrays=lambda settings: {"mean": ArraySpec("float32", (3,))},
-    sampling=lambda settings: FramesAtRate(settings.frames_per_second),
-    build=lambda settings, weights, device: MeanColour(),
-    needs_weights=False,
-)
-'''
-
 
 DATASET_GUIDE = (REPOSITORY / "docs" / "how-to" / "add-a-dataset.md").read_text()
 
@@ -65,7 +24,7 @@ def site(tmp_path: Path) -> Path:
     site = tmp_path / "site"
     install(
         site, "my-colours", "2.0", "video_highlights.extractors", "mean_colour = vh_colours:SPEC",
-        vh_colours=CODE,
+        vh_colours=MEAN_COLOUR,
     )  # fmt: skip
     return site
 
@@ -199,7 +158,7 @@ def test_an_extractor_that_breaks_its_spec_gets_no_golden_file(
 
 def test_settings_that_are_not_frozen_are_named(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    code = CODE.replace("@dataclass(frozen=True)", "@dataclass")
+    code = MEAN_COLOUR.replace("@dataclass(frozen=True)", "@dataclass")
     points = "mean_colour = vh_colours:SPEC"
     install(site, "my-colours", "2", "video_highlights.extractors", points, vh_colours=code)
     done = run(tmp_path, site, "run", "BuildPHD2Features", "--extract-extractors", "mean_colour")

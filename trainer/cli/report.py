@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,8 +23,11 @@ from trainer.cli.options import (
 )
 from trainer.evaluation.phd2_protocol import PHD2
 from trainer.evaluation.statistics import Evaluation, confidence_intervals
-from trainer.plots.html_report import ReportSection, render_page
+from trainer.plots.html_report import Report, ReportSection, render_page, report_metrics
 from trainer.plots.prediction_report import pictures_of
+
+if TYPE_CHECKING:
+    from trainer.inference.predict import Prediction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,18 +68,27 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         video = video_of_user[user]
         prediction = predict(restored, video, UserHistory.of_user(user))
         png = draw_timeline(prediction, pictures=pictures_of(options.folder, video))
-        caption = _caption(measured, (user, video), len(prediction.history))
+        caption = _caption(measured, (user, video), prediction)
         sections.append(ReportSection(f"user {user}, video {video}", caption, png))
-    recipe = restored.recipe
-    table = [
+    recipe, catalog = restored.recipe, restored.data.catalog.name
+    intervals = confidence_intervals([measured])
+    made_of = [
         ("recipe", f"{recipe.name}: {recipe.source}"),
-        ("checkpoint", restored.sha256),
         ("protocol", measured.protocol),
+        ("checkpoint, sha256", restored.sha256),
+        ("ids, sha256", next(iter(intervals.values())).ids_sha256),
     ]
-    for metric, interval in confidence_intervals([measured]).items():
-        table.append((metric, str(interval)))
-    title = f"{recipe.name} on {restored.data.catalog.name}, {options.split} users"
-    content = render_page(title, table, answers.provenance.marks, recipe.gaps, sections)
+    report = Report(
+        title=f"{recipe.name} on {catalog}, {options.split} users",
+        catalog=catalog,
+        notes=tuple(dict.fromkeys(answers.provenance.marks)),
+        summary=_summary(measured, options),
+        metrics=report_metrics(intervals),
+        sections=sections,
+        made_of=made_of,
+        gaps=recipe.gaps,
+    )
+    content = render_page(report)
     file = request.layout.report / f"{request.name}.html"
     publish(file, content, replace=True)
     yield f"page     {file}"
@@ -98,11 +111,27 @@ def choose_users(measured: Evaluation, users: Sequence[str], count: int) -> list
     return [measured.ids[position] for position in best_first[ranks]]
 
 
-def _caption(measured: Evaluation, key: Key, n_history: int) -> str:
+def _summary(measured: Evaluation, options: argparse.Namespace) -> str:
+    count = len(measured.ids)
+    dropped = f"; {len(measured.dropped)} have none" if measured.dropped else ""
+    order = ", from the highest to the lowest average precision"
+    if options.users:
+        shown = f"The {len(options.users)} users that were asked for are shown below."
+    elif options.count >= count:
+        shown = f"All are shown below{order}."
+    else:
+        shown = f"{options.count} of them are shown below{order}."
+    return (
+        f"Means over {count} {options.split} users with a value{dropped}. An interval is the "
+        f"range for other users of the same kind. {shown}"
+    )
+
+
+def _caption(measured: Evaluation, key: Key, prediction: Prediction) -> str:
     position = measured.ids.index(key[0])
     precision = 100 * float(measured.values["ap"][position])
     recall = 100 * float(measured.values[f"recall_at_{PHD2.top}"][position])
     return (
-        f"average precision {precision:.1f} %, recall at {PHD2.top} {recall:.1f} %; "
-        f"history of {n_history} clips"
+        f"average precision {precision:.1f} %, recall at {PHD2.top} {recall:.1f} % of "
+        f"{len(prediction.spans)} segments; history of {len(prediction.history)} clips"
     )

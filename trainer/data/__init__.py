@@ -13,6 +13,9 @@
 trained_on=...)` rejects other features. Every table prints the `notes` of its dataset. A scoring
 loader gives every example once, in a fixed order, with whole videos at true time; `examples` names
 the user and video of each row.
+
+`WindowDataset` is the plain door for networks of your own: windows of rows of any store, as a
+dataset of torch, which `ResumableSampler` reads in an order that can be resumed.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from trainer.data.collate import DeviceBatch, to_device
 from trainer.data.dataset import HighlightDataset
 from trainer.data.loader import Loader, LoaderSettings
 from trainer.data.open_data import HighlightData, open_data
+from trainer.data.resumable_sampler import ResumableSampler
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Example, ExampleCounts
+from trainer.data.windows import WindowDataset
 
 __all__ = [
     "DataSettings",
@@ -33,6 +38,8 @@ __all__ = [
     "HighlightDataset",
     "Loader",
     "LoaderSettings",
+    "ResumableSampler",
+    "WindowDataset",
     "open_data",
     "to_device",
 ]

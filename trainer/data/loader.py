@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from models.validation import at_least, between, one_of
-from storage.base.errors import HighlightsError, SettingsError
+from storage.base.errors import HighlightsError
 from storage.base.records import JSON
+from trainer.data.batch_order import EpochOrder, read_position
 from trainer.data.collate import Collate, DeviceBatch, tensors_of, to_device
 from trainer.data.dataset import HighlightDataset, Sample, SampleSeed
 from trainer.data.prefetch import prefetch
@@ -30,12 +31,6 @@ _TORCH_DTYPES = {
     np.dtype(np.float16): torch.float16,
     np.dtype(np.float32): torch.float32,
 }
-SHUFFLE_SHARDS = 8
-"""Examples are shuffled within groups of so many shards, about 2,400 videos of PHD2.
-
-Reads stay near each other on disk, and a batch still mixes users, since a hash assigns videos to
-shards.
-"""
 
 
 @dataclass(frozen=True)
@@ -145,24 +140,7 @@ class Loader:
 
         Raises SettingsError if it belongs to other examples, or to batches made otherwise.
         """
-        mine = self._identity()
-        theirs = {name: state.get(name) for name in mine}
-        if theirs != mine:
-            raise SettingsError(
-                (
-                    f"cannot resume: the saved position belongs to batches of {theirs}, "
-                    f"these are batches of {mine}",
-                )
-            )
-        epoch, batches_done = state["epoch"], state["batches_done"]
-        if not isinstance(epoch, int) or not isinstance(batches_done, int):
-            raise SettingsError(
-                (
-                    "epoch and batches_done of a saved position must be whole numbers, "
-                    f"got {epoch!r} and {batches_done!r}",
-                )
-            )
-        self.epoch, self.batches_done = epoch, batches_done
+        self.epoch, self.batches_done = read_position(state, self._identity())
 
     def _identity(self) -> dict[str, JSON]:
         return {
@@ -182,12 +160,15 @@ class Loader:
             yield [SampleSeed(number, self.settings.seed, self.epoch) for number in chosen]
 
     def _numbers(self, epoch: int) -> NDArray[np.int64]:
-        rank, world_size = self.settings.rank, self.settings.world_size
-        if not self.dataset.is_training:
-            return np.arange(rank, len(self.dataset), world_size)
-        order = shuffled_order(self.dataset.shards, self.settings.seed, epoch)
-        # All shares must have the same length: processes wait for each other at every step.
-        return order[: len(order) // world_size * world_size][rank::world_size]
+        settings = self.settings
+        order = EpochOrder(
+            self.dataset.shards,
+            settings.seed,
+            shuffle=self.dataset.is_training,
+            rank=settings.rank,
+            world_size=settings.world_size,
+        )
+        return order.numbers(epoch)
 
 
 class _ErrorCarryingDataset(Dataset["Sample | HighlightsError"]):
@@ -238,19 +219,6 @@ class _RemainingBatches:
 
     def __len__(self) -> int:
         return len(self.loader) - self.loader.batches_done
-
-
-def shuffled_order(shards: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """Numbers of the examples in an order that mixes `SHUFFLE_SHARDS` shards at a time.
-
-    `shards` `(examples,)` is the shard of each example.
-    """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(np.unique(shards))
-    # Sorted by pool first; within a pool the random permutation decides.
-    pool_of = np.zeros(int(shards.max(initial=0)) + 1, np.int64)
-    pool_of[order] = np.arange(len(order)) // SHUFFLE_SHARDS
-    return np.lexsort((rng.permutation(len(shards)), pool_of[shards]))
 
 
 def make_collate(dataset: HighlightDataset, *, keep_float16: bool = False) -> Collate:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
+from storage.catalog.splits import DOMAIN_GROUPING
 from storage.scores import ScoreRun, ScoreTrack
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
 from trainer.data.labels.segment_times import SegmentTimes
-from trainer.data.labels.splits import DOMAIN_GROUPING, grouping_name, split_videos
+from trainer.data.labels.splits import grouping_name, split_videos
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 from trainer.evaluation.phd2_protocol import NO_SCORES
@@ -74,6 +75,15 @@ def _top_5_of_votes(
     }
 
 
+def _ranking_and_top_5(
+    scores: Floats, labels: AnnotatedVideo, segments: NDArray[np.intp]
+) -> Mapping[str, float]:
+    return {
+        **_ranking(scores, labels, segments),
+        **_top_5_of_ratings(scores, labels, segments),
+    }
+
+
 @dataclass(frozen=True)
 class VideoProtocol:
     """How scores become metrics. A protocol with other settings needs another name."""
@@ -95,6 +105,8 @@ PROTOCOLS: Mapping[str, VideoProtocol] = {
     "TVSum": VideoProtocol("tvsum-top5", _top_5_of_ratings),
     "CoSum": VideoProtocol("cosum-top5", _top_5_of_votes),
     "ActivityNet": VideoProtocol("activitynet-segments", _ranking, needs_positive=True),
+    "own intervals": VideoProtocol("own-intervals", _ranking, needs_positive=True),
+    "own scores": VideoProtocol("own-scores", _ranking_and_top_5, needs_positive=True),
 }
 """Reader of a catalog → its protocol."""
 

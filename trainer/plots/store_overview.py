@@ -18,6 +18,7 @@ from storage.catalog.catalog import Catalog, read_catalog
 from storage.features.store import FeatureStore
 from trainer.plots.captions import as_caption, font_families
 from trainer.plots.figure import PALETTE, new_figure, save_png
+from trainer.view.feature_strips import feature_colours
 
 MAX_VIDEOS = 12
 PICTURES_PER_VIDEO = 12
@@ -56,27 +57,6 @@ def draw_overview(folder: Path, *, pictures: str, clips: str, array: str, into: 
     videos = f"{len(rows)} of {len(catalog.videos)} videos"
     title = f"{as_caption(catalog.name)}: {videos} · {clips} {array}, weights {weights}"
     return save_png(into, lambda: _figure(rows, catalog, title))
-
-
-def feature_colours(features: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """`(clips, width)` arrays → `(clips, 3)` each, in [0, 1].
-
-    The colours are the first three principal components over all arrays. Each component is
-    stretched to its own range, so colours can be compared within one picture, not between pictures.
-    """
-    if not features:
-        return []
-    stacked = np.concatenate(features)
-    centred = stacked - stacked.mean(axis=0)
-    # The Gram matrix is clips × clips, thousands of times smaller than width × width, and has the
-    # same components.
-    strengths, vectors = np.linalg.eigh(centred @ centred.T)
-    components = vectors[:, ::-1][:, :3] * np.sqrt(np.maximum(strengths[::-1][:3], 0))
-    # Fewer than three clips have fewer than three components.
-    components = np.pad(components, ((0, 0), (0, 3 - components.shape[1])))
-    low, high = components.min(axis=0), components.max(axis=0)
-    scaled = (components - low) / np.where(high > low, high - low, 1)
-    return np.split(scaled, np.cumsum([len(block) for block in features])[:-1])
 
 
 def _matrix(track: FeatureTrack, array: str) -> NDArray[np.float64]:

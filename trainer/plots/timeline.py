@@ -19,6 +19,8 @@ from trainer.plots.figure import draw_png, new_figure
 from trainer.plots.store_overview import sample_pictures
 
 PLAIN, BEST, MARKED = "#b9c6d3", "#2e86ab", "#d1495b"
+CLOSE = 0.2
+"""Scores whose range is a smaller share of their size are drawn on an axis without 0."""
 MOST_CLIPS = 12
 """Most clips of a history that are drawn; those with the largest weights are chosen."""
 
@@ -26,7 +28,7 @@ MOST_CLIPS = 12
 def draw_timeline(
     prediction: Prediction, *, top: int = PHD2.top, pictures: FeatureTrack | None = None
 ) -> bytes:
-    """A PNG. The `top` best segments are blue.
+    """A PNG. The `top` best segments are blue, if there are more than that.
 
     `pictures` is the video's track of a `frames` variant, if there is one.
     """
@@ -70,14 +72,12 @@ def minutes_seconds(seconds: float) -> str:
 
 
 def _draw_scores(axis: Axes, prediction: Prediction, top: int) -> None:
-    low = float(prediction.scores.min())
-    # 1 if all scores are equal, so that the axis has a length.
-    reach = float(prediction.scores.max()) - low or 1.0
-    base = low - 0.08 * reach
+    bottom, base, height = _score_axis(prediction.scores)
+    n_best = _best_count(prediction, top)
     for (start, end), score, rank in zip(
         prediction.spans, prediction.scores, prediction.ranks, strict=True
     ):
-        is_best = rank <= top
+        is_best = rank <= n_best
         axis.bar(
             start,
             score - base,
@@ -89,20 +89,44 @@ def _draw_scores(axis: Axes, prediction: Prediction, top: int) -> None:
             color=BEST if is_best else PLAIN,
         )
         if is_best:
-            above = ((start + end) / 2, score)
+            above = ((start + end) / 2, max(score, base))
             axis.annotate(str(rank), above, ha="center", va="bottom", fontsize=7, color=BEST)
     for start, end in prediction.marked:
         axis.axvspan(start, end, 0, 0.05, color=MARKED, linewidth=0)
-    axis.set_ylim(base, low + 1.18 * reach)
-    axis.set_ylabel("score", fontsize=8)
+    axis.set_ylim(bottom, bottom + 1.18 * height)
+    axis.set_ylabel("score" if base == 0 else "score\n(bars do not begin at 0)", fontsize=8)
+    if bottom < 0 < bottom + height:
+        axis.axhline(0, color="black", linewidth=0.6)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    _draw_legend(axis, prediction, top)
+    _draw_legend(axis, prediction, n_best)
 
 
-def _draw_legend(axis: Axes, prediction: Prediction, top: int) -> None:
-    n_best = min(top, len(prediction.scores))
-    handles = [Patch(color=BEST, label=f"best {n_best}"), Patch(color=PLAIN, label="other")]
+def _score_axis(scores: Floats) -> tuple[float, float, float]:
+    """Lowest value of the axis, where bars begin, and the height up to the highest score.
+
+    Bars begin at 0, unless that would hide the differences between scores far from 0.
+    """
+    low, high = float(scores.min()), float(scores.max())
+    is_close = high - low < CLOSE * max(abs(low), abs(high)) and low * high > 0
+    if is_close:
+        # 1 if all scores are equal, so that the axis has a length.
+        reach = high - low or 1.0
+        return low - 0.08 * reach, low - 0.08 * reach, 1.08 * reach
+    bottom = min(0.0, low)
+    return bottom, 0.0, max(0.0, high) - bottom or 1.0
+
+
+def _best_count(prediction: Prediction, top: int) -> int:
+    """Segments that are drawn as the best; 0 if that would be all of them."""
+    return top if top < len(prediction.scores) else 0
+
+
+def _draw_legend(axis: Axes, prediction: Prediction, n_best: int) -> None:
+    handles = [Patch(color=PLAIN, label="segment")]
+    if n_best:
+        which = "highest score" if n_best == 1 else f"{n_best} highest scores"
+        handles = [Patch(color=BEST, label=which), Patch(color=PLAIN, label="other segments")]
     if len(prediction.marked):
         handles.append(Patch(color=MARKED, label="marked by the person"))
     axis.legend(

@@ -22,6 +22,10 @@ YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
 LONGEST_SILENCE_SECONDS = 86400.0
 _YOUTUBE_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
+FILE_SUFFIXES = frozenset({
+    ".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".ogv", ".mpg", ".mpeg", ".3gp",
+})  # fmt: skip
+"""Of addresses that send a video itself."""
 _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
@@ -85,6 +89,12 @@ class SourceSettings:
     """A transfer that takes longer is given up; the next attempt continues it."""
     pace_override: RequestPace | None = None
     """None: the site's own, see `pace`."""
+    is_listed: bool = False
+    """Whether `template` is one address of a user's list: of any site that yt-dlp knows. A host
+    that cannot be reached is then the fault of this video, not of the machine.
+    """
+    allow_private: bool = True
+    """Whether this machine and private networks may be asked."""
 
     @property
     def folder(self) -> Path | None:
@@ -93,8 +103,16 @@ class SourceSettings:
 
     @property
     def is_youtube(self) -> bool:
-        """Whether yt-dlp's YouTube module is needed. Any other site sends the file itself."""
+        """Whether yt-dlp's YouTube module is needed."""
         return urllib.parse.urlsplit(self.template).hostname in _YOUTUBE_HOSTS
+
+    @property
+    def sends_file(self) -> bool:
+        """Whether the address is that of the file itself, so that no page has to be read."""
+        if self.is_youtube:
+            return False
+        suffix = Path(urllib.parse.urlsplit(self.template).path).suffix.lower()
+        return not self.is_listed or suffix in FILE_SUFFIXES
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.download.http.public_addresses import connect_to_public
 from pipeline.download.http.response import BoundedResponse, TimedSocket
 from pipeline.download.http.time_limits import RESPONSE_SILENCES, Deadline
 
@@ -19,20 +20,28 @@ class BoundedConnections:
     """Mixin of a handler of urllib or yt-dlp: its connections end at the request's deadline."""
 
     deadline: Callable[[], Deadline]
+    public_only = False
+    """Whether connections to this machine and to private networks are refused."""
 
     def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
         """As `urllib.request.AbstractHTTPHandler.do_open`."""
         open_bounded: Any = super().do_open  # type: ignore[misc]
-        connect = functools.partial(_connection, http_class, self.deadline())
+        connect = functools.partial(
+            _connection, http_class, self.deadline(), public_only=self.public_only
+        )
         return open_bounded(connect, req, **options)
 
 
-def _connection(http_class: Any, deadline: Deadline, host: str, **options: Any) -> Any:
+def _connection(
+    http_class: Any, deadline: Deadline, host: str, *, public_only: bool, **options: Any
+) -> Any:
     silence_seconds = options.get("timeout")
     if isinstance(silence_seconds, int | float):
         # Connecting counts for the deadline too.
         options["timeout"] = min(silence_seconds, deadline.left_seconds())
     connection = http_class(host, **options)
+    if public_only:
+        connection._create_connection = connect_to_public
 
     def make_response(sock: Any, *arguments: Any, **more: Any) -> BoundedResponse:
         return BoundedResponse(TimedSocket(sock, deadline), *arguments, **more)

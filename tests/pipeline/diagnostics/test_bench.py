@@ -12,13 +12,13 @@ from models.extractors.base.sampling import ConsecutiveFrames, EveryFrame, Frame
 from models.extractors.registry import EXTRACTORS
 from pipeline.__main__ import main
 from pipeline.cli.bench import BackendSpeed, advice
-from pipeline.diagnostics.bench_decoding import (
+from pipeline.diagnostics.bench.decoding import (
     BackendFailed,
     decode_all,
     measure_backend,
     warm_up_video,
 )
-from pipeline.diagnostics.bench_networks import offered_precisions, windows_per_second
+from pipeline.diagnostics.bench.networks import offered_precisions, windows_per_second
 
 
 @pytest.fixture(scope="module")

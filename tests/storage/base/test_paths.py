@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from storage.base.paths import Layout, parse_variant, part_number, shard_and_number, video_stem
+from storage.base.paths import (
+    Layout,
+    id_in_name,
+    parse_variant,
+    part_number,
+    shard_and_number,
+    video_stem,
+)
 
 LAYOUT = Layout(Path("data"), "phd2")
 VARIANT = LAYOUT.variant("c3d.segments", "0123456789ab")
@@ -73,3 +80,12 @@ def test_other_names_are_nobodys(name: str) -> None:
 )
 def test_names_of_variants_read_back(name: str, parsed: tuple[str, str] | None) -> None:
     assert parse_variant(name) == parsed
+
+
+@pytest.mark.parametrize("video_id", ["-QzmFfX1c4m", "v_a", "a", "x" * 64])
+def test_the_id_is_found_in_every_name_made_of_its_stem(video_id: str) -> None:
+    stem = video_stem(video_id)
+    for name in (f"{stem}.mp4", f"{stem}.json.damaged", f".{stem}.mp4.tmp-1-2", f"{stem}.01.png"):
+        assert id_in_name(name) == video_id
+    assert id_in_name(f"{stem[:-1]}x.mp4") is None
+    assert id_in_name("features.png") is None

@@ -166,3 +166,26 @@ def test_an_index_that_is_right_is_not_written_again(layout: VariantLayout) -> N
     inode = layout.index_file.stat().st_ino
     manifest_index.refresh_index(layout)
     assert layout.index_file.stat().st_ino == inode
+
+
+def test_a_summary_without_some_videos_has_the_others_unchanged(layout: VariantLayout) -> None:
+    summary = next(iter(manifest_index.read_summaries(layout).values()))
+    done, failed = summary.ids[1], next(iter(summary.unfinished))
+    smaller = summary.without({done, failed}.__contains__)
+    assert smaller.ids == tuple(one for one in summary.ids if one != done)
+    assert failed not in smaller.statuses
+    assert len(smaller.statuses) == len(summary.statuses) - 2
+    for column in ("rows", "part_numbers", "digests"):
+        before = dict(zip(summary.ids, getattr(summary, column), strict=True))
+        after = dict(zip(smaller.ids, getattr(smaller, column), strict=True))
+        assert after == {one: before[one] for one in smaller.ids}
+    assert summary.without("unknown".__eq__) is summary
+
+
+def test_the_ids_of_the_index_are_those_it_was_written_with(layout: VariantLayout) -> None:
+    assert manifest_index.indexed_ids(layout) == frozenset()
+    manifest_index.refresh_index(layout)
+    known = manifest_index.indexed_ids(layout)
+    assert known == set(reader(layout).statuses)
+    layout.manifest(0).unlink()
+    assert manifest_index.indexed_ids(layout) == known

@@ -160,3 +160,29 @@ def test_rows_that_changed_after_they_were_counted_are_told(folder: Path) -> Non
     file_of(folder).write_bytes(content)
     with pytest.raises(IntegrityError, match="is not what was written"):
         found.track("-v")
+
+
+def test_dropped_videos_leave_no_byte_in_the_journal(tmp_path: Path) -> None:
+    folder = tmp_path / "000"
+    gone, stays = make_track("gone", 8), make_track("stays", 5)
+    spool.put(folder, "gone", ManifestEntry(DONE), gone)
+    spool.put(folder, "stays", ManifestEntry(DONE), stays)
+    spool.put(folder, "failed", ManifestEntry(failure_status("private")))
+    journal = folder / "finished.journal"
+    whole = journal.read_bytes()
+    assert not spool.needs_rewrite(folder, "other".__eq__)
+    assert spool.needs_rewrite(folder, "gone".__eq__)
+    spool.drop(folder, "gone".__eq__)
+    kept = journal.read_bytes()
+    assert kept in whole
+    assert gone.spans.tobytes() not in kept
+    assert b"gone" not in kept
+    assert list(SpooledVideos(folder).entries) == ["failed", "stays"]
+    assert same(SpooledVideos(folder).track("stays"), stays)
+    journal.write_bytes(kept + whole[:100])  # a record of any video, cut short
+    assert spool.needs_rewrite(folder, "gone".__eq__)
+    spool.drop(folder, "gone".__eq__)
+    assert journal.read_bytes() == kept
+    spool.drop(folder, lambda video_id: True)
+    assert not folder.exists()
+    assert not spool.needs_rewrite(folder, "gone".__eq__)

@@ -22,9 +22,10 @@ from trainer.data import (
     LoaderSettings,
     open_data,
 )
+from trainer.data.batch_order import SHUFFLE_SHARDS, shuffled_order
 from trainer.data.collate import tensors_of, to_device
 from trainer.data.dataset import SampleSeed, UserVideoReader
-from trainer.data.loader import SHUFFLE_SHARDS, make_collate, shuffled_order
+from trainer.data.loader import make_collate
 
 KEY = "c3d/pool5"
 

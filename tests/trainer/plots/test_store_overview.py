@@ -16,7 +16,8 @@ from storage.catalog.catalog import Catalog, write_catalog
 from storage.features.commit import commit
 from storage.features.manifest import ManifestEntry
 from storage.files.atomic_write import publish
-from trainer.plots.store_overview import draw_overview, feature_colours
+from trainer.plots.store_overview import draw_overview
+from trainer.view.feature_strips import feature_colours
 
 
 def spans(rows: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

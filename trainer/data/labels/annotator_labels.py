@@ -22,6 +22,11 @@ COVERED_BY_AN_EVENT = 0.6
 """Least share of an ActivityNet segment that makes it a highlight: a constant that the released
 code of set-based learning defines and never uses; the paper names none.
 """
+COVERED_BY_AN_INTERVAL = 0.5
+"""Least share of a segment of a user's own videos that makes it a highlight. Ours: more than half.
+"""
+OWN_SEGMENT_SECONDS = 2.0
+"""Length of segments where a user's table marks intervals: that of QVHighlights and TVSum."""
 ACTIVITYNET_SEGMENT_SECONDS = 3.2
 """16 frames at 5 a second, as the released code cuts videos."""
 
@@ -76,6 +81,10 @@ def _covered(values: Floats) -> NDArray[np.bool_]:
     return np.asarray(values.mean(axis=0) >= COVERED_BY_AN_EVENT)
 
 
+def _covered_by_intervals(values: Floats) -> NDArray[np.bool_]:
+    return np.asarray(values.mean(axis=0) >= COVERED_BY_AN_INTERVAL)
+
+
 _MATCHED = LabelRule(_above_zero, annotators="match", grouping="vlist_sel")
 LABEL_RULES: Mapping[str, LabelRule] = {
     "YouTube Highlights": _MATCHED,
@@ -89,6 +98,10 @@ LABEL_RULES: Mapping[str, LabelRule] = {
         segment_seconds=ACTIVITYNET_SEGMENT_SECONDS,
         grouping="set_learning",
     ),
+    "own intervals": LabelRule(
+        _covered_by_intervals, segment_seconds=OWN_SEGMENT_SECONDS, grouping="split"
+    ),
+    "own scores": LabelRule(_better_half, is_sparse=True, grouping="split"),
 }
 """Reader of a catalog → how its annotations become labels."""
 AnnotatorScores = dict[tuple[float, float], float]

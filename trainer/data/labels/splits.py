@@ -6,20 +6,20 @@ hash. It is for catalogs that publish no split.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Mapping
-
 from storage.base.errors import LookupFailed, SettingsError
 from storage.catalog.catalog import Catalog
+from storage.catalog.splits import (
+    DOMAIN_GROUPING,
+    fold_ids,
+    ids_by_domain,
+    parse_folds,
+    sort_by_hash,
+)
 from trainer.data.labels.annotator_labels import label_rule
 from trainer.data.sources.settings import DataSettings
 
-DOMAIN_GROUPING = "domain"
-"""The grouping that holds the domain of each video."""
 GROUP_NAMES = {"train": ("train",), "test": ("test", "val")}
 """Split → names of its group. UMT calls val the videos that it tests on."""
-_FOLDS = re.compile(r"folds-([0-9]+)-([0-9]+)")
 
 
 def grouping_name(catalog: Catalog, settings: DataSettings) -> str:
@@ -65,9 +65,10 @@ def _published_part(catalog: Catalog, split: str, settings: DataSettings) -> fro
         raise SettingsError(
             (f"{catalog.name} publishes no split: set data.grouping, such as folds-5-0",)
         )
-    if fold := _FOLDS.fullmatch(grouping):
-        tested = _fold_videos(catalog, int(fold[1]), int(fold[2]), settings.holdout_seed)
-        return tested if split == "test" else _all_videos(catalog) - tested
+    if fold := _folds(grouping):
+        everything = _all_videos(catalog)
+        tested = fold_ids(catalog.groupings, everything, *fold, settings.holdout_seed)
+        return tested if split == "test" else everything - tested
     groups = catalog.groupings.get(grouping, {})
     # The first name that the split has: a split with both `test` and `val` tests on `test`.
     for name in GROUP_NAMES[split]:
@@ -84,19 +85,11 @@ def _published_part(catalog: Catalog, split: str, settings: DataSettings) -> fro
     )
 
 
-def _fold_videos(catalog: Catalog, folds: int, fold: int, seed: int) -> frozenset[str]:
-    """The videos of one fold: every `folds`-th video of each domain, in the order of the hash."""
-    if folds < 2 or not 0 <= fold < folds:
-        raise SettingsError(
-            (
-                "data.grouping = folds-N-i needs N of at least 2 and i from 0 to N - 1; "
-                f"got folds-{folds}-{fold}",
-            )
-        )
-    videos: set[str] = set()
-    for ids in _videos_by_domain(catalog).values():
-        videos.update(_sort_by_hash(ids, seed)[fold::folds])
-    return frozenset(videos)
+def _folds(grouping: str) -> tuple[int, int] | None:
+    try:
+        return parse_folds(grouping)
+    except LookupFailed as error:
+        raise SettingsError((f"data.grouping: {error}",)) from error
 
 
 def _held_out_videos(
@@ -106,8 +99,8 @@ def _held_out_videos(
     count = settings.holdout_videos
     # Per domain, so that every domain is represented in validation.
     held_out: set[str] = set()
-    for ids in _videos_by_domain(catalog).values():
-        held_out.update(_sort_by_hash(ids & train, settings.holdout_seed)[:count])
+    for ids in ids_by_domain(catalog.groupings, _all_videos(catalog)).values():
+        held_out.update(sort_by_hash(ids & train, settings.holdout_seed)[:count])
     if held_out and held_out == train:
         raise SettingsError(
             (
@@ -116,14 +109,3 @@ def _held_out_videos(
             )
         )
     return frozenset(held_out)
-
-
-def _videos_by_domain(catalog: Catalog) -> Mapping[str, frozenset[str]]:
-    """Domain → its videos; a catalog without domains counts as one domain."""
-    return catalog.groupings.get(DOMAIN_GROUPING) or {"": _all_videos(catalog)}
-
-
-def _sort_by_hash(ids: Iterable[str], seed: int) -> list[str]:
-    return sorted(
-        ids, key=lambda video_id: hashlib.sha256(f"{seed}\n{video_id}".encode()).hexdigest()
-    )

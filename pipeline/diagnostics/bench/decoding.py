@@ -68,7 +68,7 @@ def measure_backend(
 
     Raises BackendFailed, with the last line of its output, if one of them fails.
     """
-    program = [sys.executable, "-m", "pipeline.diagnostics.bench_decoding"]
+    program = [sys.executable, "-m", "pipeline.diagnostics.bench.decoding"]
     results = _run_in_parallel([*program, backend, str(every), str(warm), str(path)], decoders)
     began = min(result["began"] for result in results)
     ended = max(result["ended"] for result in results)

@@ -1,6 +1,6 @@
 """Measures each extractor's network in the precisions offered for its default arrays.
 
-Prints a table, and recommends a precision. How one network is measured is in `bench_throughput`.
+Prints a table, and recommends a precision. How one network is measured is in `throughput`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import RowExecutor
 from pipeline.compute.devices import resolve_device
 from pipeline.compute.processor_kind import processor_kind
-from pipeline.diagnostics.bench_decoding import CLEAR_SPEEDUP
-from pipeline.diagnostics.bench_throughput import (
+from pipeline.diagnostics.bench.decoding import CLEAR_SPEEDUP
+from pipeline.diagnostics.bench.throughput import (
     FORMATS,
     NetworkBenchmark,
     flop_per_window,

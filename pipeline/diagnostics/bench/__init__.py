@@ -1,0 +1,1 @@
+"""Benchmarks of decoders, networks and whole extraction, for `python -m pipeline bench`."""

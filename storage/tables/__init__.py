@@ -1,0 +1,1 @@
+"""A store as tables in memory, for libraries that work on columns."""

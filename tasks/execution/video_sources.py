@@ -1,0 +1,111 @@
+"""Where each video of a catalog comes from, with a rate limiter for each site.
+
+Videos of a published dataset all come from `[download] source`. In a catalog of one's own videos a
+file is read where it lies, through a link that is named by the id, and an address is asked at its
+own site.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.download.access.rate_limiter import SharedRateLimiter
+from pipeline.download.access.source import SourceSettings
+from storage.base.paths import Layout
+from storage.base.records import PLACE
+from storage.catalog.catalog import Catalog
+from tasks.config.settings import Settings
+
+
+class VideoSources:
+    """The source and the rate limiter of each video; one limiter for each site."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, notify: Callable[[str], None]) -> None:
+        """`notify` gets the messages of rate limiters."""
+        self._settings = settings
+        self._places = places_of(settings, catalog)
+        self._notify = notify
+        self._limiters: dict[str, SharedRateLimiter] = {}
+        self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def source(self, video_id: str) -> SourceSettings:
+        """Where this video comes from."""
+        return source_of(self._settings, self._places.get(video_id, ""))
+
+    def rate_limiter(self, video_id: str) -> SharedRateLimiter:
+        """The limiter of its site, which all processes of the data root share."""
+        source = self.source(video_id)
+        with self._lock:
+            limiter = self._limiters.get(source.egress_key)
+            if limiter is None:
+                folder = self._settings.layout.egress(source.egress_key)
+                limiter = SharedRateLimiter(folder, source.pace, notify=self._notify)
+                self._limiters[source.egress_key] = limiter
+                if self._is_stopped:
+                    limiter.stop()
+            return limiter
+
+    def stop(self) -> None:
+        """End every wait, now and later: the run ends."""
+        with self._lock:
+            self._is_stopped = True
+            limiters = list(self._limiters.values())
+        for limiter in limiters:
+            limiter.stop()
+
+
+def places_of(settings: Settings, catalog: Catalog) -> Mapping[str, str]:
+    """Video id → its path or address; empty for a published dataset."""
+    if not settings.is_own:
+        return {}
+    return {row.video_id: row.value for row in catalog.metadata if row.key == PLACE}
+
+
+def source_of(settings: Settings, place: str) -> SourceSettings:
+    """The source of a video with this place; without a place, `[download] source`."""
+    if "://" in place:
+        return replace(
+            settings.source, template=place, is_listed=True, allow_private=settings.allow_private
+        )
+    if place:
+        return replace(settings.source, template=str(settings.layout.links))
+    return settings.source
+
+
+def by_source(
+    settings: Settings, catalog: Catalog, video_ids: Collection[str]
+) -> Mapping[SourceSettings, frozenset[str]]:
+    """The videos by the source that is asked for them. Addresses count as one site."""
+    places = places_of(settings, catalog)
+    groups: dict[SourceSettings, set[str]] = {}
+    for video_id in video_ids:
+        place = places.get(video_id, "")
+        # Any address will do: these groups only separate folders from sites.
+        source = source_of(settings, "https://site/" if "://" in place else place)
+        groups.setdefault(source, set()).add(video_id)
+    return {source: frozenset(ids) for source, ids in groups.items()}
+
+
+def link_local_files(layout: Layout, catalog: Catalog) -> int:
+    """A link for each local file of a catalog, named by its id; returns how many there are.
+
+    A link whose file was moved is made anew.
+    """
+    folder = layout.links
+    count = 0
+    for row in catalog.metadata:
+        is_file = row.key == PLACE and "://" not in row.value
+        if not is_file:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        target = Path(row.value)
+        link = folder / f"{row.video_id}{target.suffix}"
+        if not link.is_symlink() or link.readlink() != target:
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+        count += 1
+    return count
