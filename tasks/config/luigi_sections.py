@@ -16,6 +16,7 @@ from luigi.task_register import Register
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.datasets.registry import DATASETS
+from storage.catalog.catalog import CATALOG_NAME
 from tasks.config.sections import SECTION_TYPES, dataset_section, extractor_section
 
 
@@ -109,18 +110,23 @@ RESERVED = frozenset(SECTIONS) | _LUIGIS
 """Names of sections, ours and Luigi's, that no plug-in's dataset or extractor can have."""
 
 
-def reserved_name_fault(noun: str, name: str) -> str:
-    """Why a plug-in cannot have this name; empty if it can.
+def dataset_name_fault(name: str) -> str:
+    """Why a plug-in's dataset cannot have this name; empty if it can, and for a dataset of ours.
 
     Its settings would stand in a section that has another meaning.
     """
-    is_ours = name in DATASETS or name in EXTRACTORS
-    if name not in RESERVED or is_ours:
+    if name in DATASETS or name not in DATASETS.plugin_names():
         return ""
-    return (
-        f"{noun} {name!r} of a plug-in has the name of a settings section, [{name}]; "
-        "give its entry point another name"
-    )
+    if not CATALOG_NAME.fullmatch(name):
+        return f"a dataset is named like 'phd2', in 1 to 64 of a-z 0-9 _ -; got {name!r}"
+    if name in EXTRACTORS or name in EXTRACTORS.plugin_names():
+        return f"dataset {name!r} has the name of an extractor; give its entry point another name"
+    if name in RESERVED:
+        return (
+            f"dataset {name!r} of a plug-in has the name of a settings section, [{name}]; "
+            "give its entry point another name"
+        )
+    return ""
 
 
 def plugin_section(name: str) -> type[luigi.Config] | None:

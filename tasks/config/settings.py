@@ -37,14 +37,14 @@ from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.extras import install_advice
 from storage.base.paths import VARIANT_NAME, Layout, folder_faults
-from storage.catalog.catalog import CATALOG_NAME, Catalog
+from storage.catalog.catalog import Catalog
 from tasks.config import own_catalogs
 from tasks.config.cluster_settings import ClusterSettings
 from tasks.config.luigi_sections import (
     SECTIONS,
+    dataset_name_fault,
     extractor_luigi_section,
     plugin_section,
-    reserved_name_fault,
 )
 from tasks.config.luigi_values import value_faults
 from tasks.config.slurm_settings import SlurmSettings
@@ -145,9 +145,7 @@ def _own_catalog_faults(catalog: str) -> Iterator[str]:
 
 def _dataset_faults(catalog: str) -> Iterator[str]:
     """What is wrong with the name of a catalog; loads the dataset of a plug-in."""
-    is_plugin = catalog not in DATASETS and catalog in DATASETS.plugin_names()
-    fault = _dataset_name_fault(catalog) if is_plugin else ""
-    if fault:
+    if fault := dataset_name_fault(catalog):
         yield fault
         return
     try:
@@ -156,15 +154,6 @@ def _dataset_faults(catalog: str) -> Iterator[str]:
         plugin_section(catalog)
     except (LookupFailed, ValueError) as error:  # PluginError is a ValueError
         yield str(error)
-
-
-def _dataset_name_fault(name: str) -> str:
-    """Why a plug-in's dataset cannot have this name; empty if it can."""
-    if not CATALOG_NAME.fullmatch(name):
-        return f"a dataset is named like 'phd2', in 1 to 64 of a-z 0-9 _ -; got {name!r}"
-    if name in EXTRACTORS or name in EXTRACTORS.plugin_names():
-        return f"dataset {name!r} has the name of an extractor; give its entry point another name"
-    return reserved_name_fault("dataset", name)
 
 
 def settings_faults(catalog: str) -> tuple[str, ...]:

@@ -6,15 +6,15 @@ videos have features.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
+from storage.catalog.user_splits import describe_splits
 from trainer.data.sources.features import Features
 from trainer.data.sources.settings import DataSettings
 
@@ -113,16 +113,6 @@ def split_users(
 
 def _published_users(catalog: Catalog, split: str) -> list[str]:
     return [user.user_id for user in catalog.users if user.split == split]
-
-
-def describe_splits(catalog: Catalog, split: str) -> str:
-    """`trian (3), test (1); is trian a misspelling of train?`: the splits that there are."""
-    counts = Counter(user.split for user in catalog.users)
-    near = difflib.get_close_matches(split, counts, n=1)
-    # A near miss comes first: it is probably what was meant.
-    names = sorted(counts, key=lambda name: (name not in near, name))
-    listed = ", ".join(f"{name} ({counts[name]})" for name in names) or "no users"
-    return f"{listed}; is {near[0]} a misspelling of {split}?" if near else listed
 
 
 def _held_out_users(catalog: Catalog, train: list[str], settings: DataSettings) -> list[str]:

@@ -18,8 +18,8 @@ import numpy as np
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
+from storage.catalog.user_splits import describe_splits
 from storage.scores import Key, ScoreTrack
-from trainer.data.user_examples import describe_splits
 from trainer.evaluation.statistics import Evaluation
 from trainer.evaluation.time_grid import Counts, TimeGrid
 from trainer.metrics.ranking import (

@@ -14,7 +14,7 @@ from storage.base.records import Annotation, User, Video
 from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from tests.support.stores import rows_of, write_people, write_variant
 from trainer.data import DataSettings, ExampleCounts, HighlightData, open_data
-from trainer.data.user_examples import describe_splits, split_users
+from trainer.data.user_examples import split_users
 
 USERS = ("ann", "bob", "cas", "dan", "eve", "fay")
 
@@ -212,16 +212,6 @@ def test_marks_in_frames_are_refused(tmp_path: Path) -> None:
 def test_an_account_has_to_add_up() -> None:
     with pytest.raises(ValueError, match="3 users in, but 1 used and 1 dropped"):
         ExampleCounts("users", 3, 1, {"gone": ("ann",)})
-
-
-def test_a_misspelt_split_is_named_first() -> None:
-    users = [User("ann", "zest"), User("bob", "trian"), User("cas", "trian"), User("dan", "all2")]
-    catalog = Catalog("mine", [Video("v")], users, [], [], 1, "seconds")
-    shown = describe_splits(catalog, "train")
-    assert shown == "trian (2), all2 (1), zest (1); is trian a misspelling of train?"
-    assert (
-        describe_splits(Catalog("x", [Video("v")], [], [], [], 1, "seconds"), "test") == "no users"
-    )
 
 
 def test_a_split_without_users_lists_the_others(folder: Path) -> None:
