@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compact": ("storage", "pack the parts of each shard anew"),
     "digest": ("storage", "one sha256 for each variant of a store"),
     "forget": ("storage", "take videos down: remove all that is stored of them"),
+    "export": ("storage", "write features in a form that other programs read"),
+    "import": ("storage", "take features that others published into a store"),
     "doctor": ("pipeline", "check whether this machine is fit for a run"),
     "weights": ("pipeline", "list, fetch, import and forget published weights"),
     "verify": ("pipeline", "recompute some stored rows and compare"),

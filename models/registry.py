@@ -49,19 +49,40 @@ class Registry(dict[str, Row], Generic[Row]):
     def __missing__(self, name: str) -> Row:
         offered = [point for point in self.entry_points() if point.name == name]
         if not offered:
-            names = sorted({*self._own, *(point.name for point in self.entry_points())})
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise KeyError(f"unknown {self.noun} {name!r}; choose one of {', '.join(names)}{hint}")
+            raise KeyError(self._unknown(name))
         self.check_name(name)
         row = self._load(offered[0])
         self.plugins[name] = _plugin_of(offered[0])
         self[name] = row
         return row
 
+    def chosen(self, name: str) -> Row:
+        """The row that a user named, of ours or of a plug-in.
+
+        KeyError lists every name if `name` is unknown. Raises PluginError as `check_name` does:
+        `registry[name]` alone gives ours if a plug-in offers the same name.
+        """
+        self.check_name(name)
+        return self[name]
+
     def find(self, name: str) -> Row | None:
-        """The row of that name, of ours or of a plug-in; None if there is none."""
-        return self[name] if name in self or name in self.plugin_names() else None
+        """As `chosen`; None if nothing has that name."""
+        return self.chosen(name) if name in self or name in self.plugin_names() else None
+
+    def plugin_text(self, name: str) -> str:
+        """`my-features 0.1.0` for a plug-in that was loaded; empty for ours."""
+        plugin = self.plugins.get(name)
+        return "" if plugin is None else f"{plugin.distribution} {plugin.version}"
+
+    def _unknown(self, name: str) -> str:
+        names = sorted({*self._own, *self.plugin_names()})
+        near = difflib.get_close_matches(name, names, n=1)
+        message = f"unknown {self.noun} {name!r}; choose one of {', '.join(names)}"
+        if near:
+            message += f"; did you mean {near[0]}?"
+        elif self.group:
+            message += "; a package may offer it, which is not installed here: install it"
+        return message
 
     def entry_points(self) -> Iterator[EntryPoint]:
         """What other distributions offer; reads metadata only."""
@@ -109,11 +130,13 @@ class Registry(dict[str, Row], Generic[Row]):
                 f"{self.noun} {point.name!r} of {owner} is a {type(row).__name__}; "
                 f"the entry point must name a {self.kind.__name__}"
             )
+        # Rows of some kinds have no name of their own.
         own_name = getattr(row, "name", point.name)
         if own_name != point.name:
             raise PluginError(
-                f"{self.noun} {point.name!r} of {owner} calls itself {own_name!r}; "
-                "give its entry point and its spec the same name"
+                f"{self.noun} {point.name!r} of {owner}: the entry point is called "
+                f"{point.name!r}, but its {self.kind.__name__} has name={own_name!r}; write the "
+                "same name in both, and install the package again"
             )
         return row
 

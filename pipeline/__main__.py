@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from models.registry import PluginError
 from pipeline.cli.exit_codes import FAILURE, WRONG_USE
 from storage.base.errors import HighlightsError, SettingsError
 from storage.commands import run_and_exit
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     # Errors of ours are messages for a person; a traceback would only hide them.
+    except PluginError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
     except SettingsError as error:
         print("\n".join(error.faults), file=sys.stderr)
         return WRONG_USE

@@ -1,4 +1,6 @@
-"""`python -m storage audit | seal | compact | digest | forget FOLDER`; it is `ROOT/<catalog>`.
+"""`python -m storage audit | seal | compact | digest | export | forget FOLDER`, and `import`.
+
+FOLDER is `ROOT/<catalog>`; `import` takes a folder of other people's features into one.
 
 Exit codes: 0 clean, 2 wrong use, 4 the machine or another process blocks it, 5 something differs
 from its record.
@@ -16,6 +18,11 @@ from storage.base.errors import HighlightsError, IntegrityError, LeaseHeld, Syst
 from storage.base.paths import Layout, VariantLayout
 from storage.catalog.catalog import read_catalog
 from storage.commands import run_and_exit
+from storage.export.forms.registry import FORMATS
+from storage.export.provenance import Statement
+from storage.export.run import ExportRequest, ExportSummary, default_clip_seconds, export_store
+from storage.export.source.chosen_ids import read_ids
+from storage.export.source.selection import SelectionRequest
 from storage.features.commit import DEFAULT_PART_BYTES
 from storage.features.compaction import compact
 from storage.features.manifest_file import read_manifest
@@ -24,10 +31,12 @@ from storage.features.part_reader import with_repair_advice
 from storage.features.store import FeatureStore, variant_layouts
 from storage.files.file_lock import lease, print_to_stderr
 from storage.forget import audit_forgotten, forget, plan, with_advice
+from storage.ingest.import_features import ImportRequest, import_features
 from storage.maintenance.audit import VariantAudit, audit
 from storage.maintenance.media_audit import audit_media
 from storage.maintenance.repair import repair, repair_media
 from storage.maintenance.sealing import seal_store
+from storage.progress_lines import ProgressLines
 
 FORGET_OPTIONS = ("--dry-run", "-h", "--help")
 CLEAN, WRONG_USE, BLOCKED, VIOLATION = 0, 2, 4, 5
@@ -101,10 +110,132 @@ def make_parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="print what would be removed, and change nothing"
     )
     forgetting.set_defaults(command=_forget)
-    for command in (auditing, sealing, compacting, digesting, forgetting):
+    exporting = commands.add_parser(
+        "export", help="write features in a form that other programs read"
+    )
+    _add_export_options(exporting)
+    importing = commands.add_parser(
+        "import", help="take features that others published as a variant of a store"
+    )
+    _add_import_options(importing)
+    for command in (auditing, sealing, compacting, digesting, exporting, forgetting):
         command.add_argument("folder", type=Path, metavar="FOLDER", help="ROOT/<catalog>")
     forgetting.add_argument("ids", nargs="+", metavar="ID", help="ids of videos")
     return parser
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    forms = "; ".join(f"{name}: {form.description}" for name, form in FORMATS.items())
+    parser.add_argument("--to", required=True, metavar="FORM", choices=FORMATS, help=forms)
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="a new folder, or an empty one"
+    )
+    parser.add_argument(
+        "--variant", action="append", default=[], help="a variant; may be given again; default: all"
+    )
+    parser.add_argument(
+        "--arrays", default="", help="arrays, such as c3d/fc6,c3d/pool5; default: all that fit"
+    )
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="only these ids, one on each line")
+    parser.add_argument(
+        "--split", default="", help="only this split of users, group of videos, or GROUPING/GROUP"
+    )
+    parser.add_argument(
+        "--clip-seconds",
+        type=float,
+        help="average rows over clips of this length, 0 keeps them as stored; default: 2 for npz, "
+        "else 0",
+    )
+    parser.add_argument("--citation", default="", help="what to cite, for the card")
+    parser.add_argument("--licence", default="", help="the licence of the features, for the card")
+    parser.add_argument(
+        "--no-record",
+        action="store_true",
+        help="keep no record in the store, such as one that you may not write to",
+    )
+    parser.set_defaults(command=_export)
+
+
+def _add_import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", type=Path, metavar="FOLDER", help="a folder of .npy, .npz or HDF5 files"
+    )
+    parser.add_argument(
+        "--into",
+        required=True,
+        type=Path,
+        metavar="ROOT/CATALOG",
+        help="the catalog; made from the names of the files if there is none",
+    )
+    parser.add_argument(
+        "--name", required=True, help="the variant's name in the store, such as slowfast"
+    )
+    parser.add_argument(
+        "--seconds-per-row",
+        type=float,
+        help="row i begins at i times this; default: every file has spans of its own",
+    )
+    parser.add_argument(
+        "--array",
+        default="features",
+        help="name of the array in the store, and in files that hold several",
+    )
+    parser.add_argument("--weights", default="", help="what its publisher says of the weights")
+    parser.add_argument("--licence", default="", help="the licence that its publisher states")
+    parser.add_argument("--origin", default="", metavar="URL", help="where the files come from")
+    parser.set_defaults(command=_import)
+
+
+def _import(options: argparse.Namespace) -> int:
+    request = ImportRequest(
+        folder=options.source,
+        into=options.into,
+        name=options.name,
+        seconds_per_row=options.seconds_per_row,
+        array=options.array,
+        weights=options.weights,
+        licence=options.licence,
+        origin=options.origin,
+    )
+    done = import_features(request, ProgressLines())
+    for name, why in sorted(done.refused.items()):
+        print(f"not imported: {name}: {why}")
+    for name, video_id in sorted(done.renamed.items()):
+        print(f"renamed: {name!r} is {video_id}")
+    print(
+        f"{options.into}: {done.variant}: {done.videos} videos, {done.rows:,} rows ({done.form}); "
+        f"{len(done.refused)} not imported"
+    )
+    return CLEAN
+
+
+def _export(options: argparse.Namespace) -> int:
+    clip_seconds = options.clip_seconds
+    if clip_seconds is None:
+        clip_seconds = default_clip_seconds(options.to)
+    what = SelectionRequest(
+        variants=tuple(options.variant),
+        arrays=tuple(name for name in options.arrays.split(",") if name),
+        ids=read_ids(options.ids) if options.ids else None,
+        split=options.split,
+        clip_seconds=clip_seconds,
+    )
+    request = ExportRequest(
+        options.folder,
+        options.out,
+        options.to,
+        what,
+        Statement(options.citation, options.licence),
+        recorded=not options.no_record,
+    )
+    _print_export(export_store(request, ProgressLines()), options.out)
+    return CLEAN
+
+
+def _print_export(summary: ExportSummary, folder: Path) -> None:
+    for line in summary.lines():
+        print(line)
+    print(f"{summary.files.files} files, {summary.files.size_bytes:,} bytes, compared: {folder}")
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -24,10 +24,10 @@ from storage.base.records import VIDEO_ID
 from storage.catalog.catalog import Catalog, read_catalog
 from storage.catalog.csv_tables import text_column
 from storage.catalog.forgotten import Forgotten, read_forgotten, write_forgotten
+from storage.export.record import exports_holding_any, hide_ids, lists_naming
 from storage.features.manifest_index import read_summaries
 from storage.features.store import variant_layouts
 from storage.files.atomic_write import remove
-from storage.files.checksummed_json import parse_json_object
 from storage.files.file_lock import Notify, lease
 from storage.maintenance import file_traces
 from storage.maintenance.audit import AuditFinding, FindingKind
@@ -156,6 +156,8 @@ def all_traces(layout: Layout, forgotten: Forgotten, shard_count: int) -> Iterat
     yield from _score_traces(layout, forgotten)
     yield from file_traces.report_traces(layout, forgotten)
     yield from file_traces.run_traces(layout, forgotten)
+    for path in lists_naming(layout, forgotten):
+        yield Trace(path, "the ids of an export", partial(hide_ids, layout, path, forgotten))
     yield from file_traces.temporary_traces(layout)
 
 
@@ -193,8 +195,11 @@ def _notes(layout: Layout, forgotten: Forgotten, catalog: Catalog) -> Iterator[s
             f"NOTE {path.relative_to(layout.folder)} may be trained on them, and stays: it holds "
             "no rows, but what it learnt from them"
         )
-    for place in exports_of(layout):
-        yield f"NOTE the export {place} may hold them: delete it, or make it again"
+    for export in exports_holding_any(layout, forgotten):
+        yield (
+            f"NOTE the export {export.path} ({export.form}, begun {export.begun}) holds them: "
+            "delete it, or make it again"
+        )
     yield from _segment_notes(layout, forgotten, catalog)
 
 
@@ -218,15 +223,6 @@ def _still_names(layout: Layout, path: Path) -> str:
         f"{path.relative_to(layout.folder)}, a published file, still names a forgotten video; "
         "builds leave it out"
     )
-
-
-def exports_of(layout: Layout) -> tuple[str, ...]:
-    """The exports that were made of a catalog, by `ROOT/<catalog>/exports.json`."""
-    path = layout.folder / "exports.json"
-    if not path.is_file():
-        return ()
-    exports = parse_json_object(path, path.read_bytes()).get("exports")
-    return tuple(map(str, exports)) if isinstance(exports, dict | list) else ()
 
 
 @dataclass(frozen=True)

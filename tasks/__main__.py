@@ -10,9 +10,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from storage.base.errors import SettingsError
-from storage.base.extras import WRONG_USE
 from storage.commands import run_and_exit
 
 PASSED_ON = "other options are settings, such as --c3d-weights FILE or --config FILE"
@@ -36,10 +35,16 @@ def make_parser() -> argparse.ArgumentParser:
     settings = commands.add_parser(
         "settings", help="print a settings file with every setting at its default"
     )
-    settings.add_argument("--schema", action="store_true", help="print a JSON Schema instead")
     settings.add_argument(
-        "--plugins", action="store_true", help="also the sections of installed plug-ins"
+        "section",
+        nargs="*",
+        help="only these sections, such as c3d; also that of an installed package's extractor or "
+        "dataset",
     )
+    settings.add_argument(
+        "--plugins", action="store_true", help="also the sections of all installed packages"
+    )
+    settings.add_argument("--schema", action="store_true", help="print a JSON Schema instead")
     settings.set_defaults(run=_settings)
     return parser
 
@@ -132,20 +137,34 @@ def _highlights(options: argparse.Namespace, others: Sequence[str]) -> int:
 
 
 def _settings(options: argparse.Namespace, others: Sequence[str]) -> int:
+    from models.registry import PluginError
+    from storage.base.errors import SettingsError
+    from tasks.config.exit_codes import Exit
     from tasks.config.settings_reference import schema, template
 
     if others:
         make_parser().error(f"unrecognized arguments: {' '.join(others)}")
     try:
-        if options.schema:
-            text = json.dumps(schema(with_plugins=options.plugins), indent=1)
-        else:
-            text = template(with_plugins=options.plugins)
-    except SettingsError as error:
+        sections = _sections(options.section, with_plugins=options.plugins)
+    except (PluginError, SettingsError) as error:
         print(error, file=sys.stderr)
-        return WRONG_USE
-    print(text, end="")
-    return 0
+        return Exit.SETTINGS
+    print(json.dumps(schema(sections), indent=1) if options.schema else template(sections), end="")
+    return Exit.DONE
+
+
+def _sections(names: Sequence[str], *, with_plugins: bool) -> dict[str, type[Any]]:
+    """The named sections; without a name, all of ours and those of the settings file's plug-ins."""
+    from luigi.configuration import get_config
+
+    from tasks.config.sections import SECTION_TYPES, plugin_section_names, section_types_of
+
+    offered = plugin_section_names() if with_plugins else ()
+    if names:
+        return section_types_of([*names, *offered])
+    listed = get_config().get("extract", "extractors", "", raw=True)
+    extractors = [name.strip().partition(".")[0] for name in listed.split(",")]
+    return {**SECTION_TYPES, **section_types_of([*filter(None, extractors), *offered])}
 
 
 def run_task(words: Sequence[str]) -> int:

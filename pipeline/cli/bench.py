@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.extractors.registry import EXTRACTORS
+from models.registry import PluginError
 from pipeline.cli.exit_codes import FAILURE, SUCCESS
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.diagnostics.bench.decoding import (
@@ -93,8 +94,11 @@ def _check_options(
     faults = []
     for name in {*backends} - {*BACKENDS}:
         faults.append(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
-    for name in {*extractors} - {*EXTRACTORS}:
-        faults.append(f"unknown extractor {name!r}; known are {', '.join(EXTRACTORS)}")
+    for name in extractors:
+        try:
+            EXTRACTORS.chosen(name)
+        except (KeyError, PluginError) as error:
+            faults.append(str(error.args[0]))
     for path in videos:
         if not path.is_file():
             faults.append(f"{path} is not a file")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import Extractor
 from models.extractors.base.precision import is_gpu
 from pipeline.compute.devices import row_threads
+from pipeline.compute.extractor_calls import Caller, naming_errors
 
 T = TypeVar("T")
 Clip = Sequence[Any]
@@ -41,6 +42,8 @@ class ComputeRequest:
     """Windows of this extractor that may share a batch on a GPU. A CPU ignores it."""
     record_time: Callable[[str, float], None] = lambda _step, _seconds: None
     """Called with `compute` or `copy`, and the seconds that it took."""
+    caller: Caller | None = None
+    """For whom the rows are computed; None: an error of the extractor stays as it is."""
 
 
 Compute = Callable[[ComputeRequest], Future[Rows]]
@@ -114,6 +117,9 @@ def compute_inline(request: ComputeRequest) -> Future[Rows]:
 def _extract(request: ComputeRequest) -> Rows:
     began = time.perf_counter()
     try:
-        return request.extractor.extract(request.clips)
+        if request.caller is None:
+            return request.extractor.extract(request.clips)
+        with naming_errors(request.caller, request.extractor, "extract"):
+            return request.extractor.extract(request.clips)
     finally:
         request.record_time("compute", time.perf_counter() - began)

@@ -24,6 +24,7 @@ import numpy as np
 from models.extractors.base.contract import Extractor
 from models.extractors.base.precision import is_gpu
 from pipeline.compute.cpu_executor import Clip, ComputeRequest, Rows
+from pipeline.compute.extractor_calls import extractor_failure, is_of_extractor
 from storage.base.errors import SystemicFault
 
 GPU_THREADS = 3
@@ -211,8 +212,9 @@ class GpuBatcher:
         try:
             rows = self._extract(queue, clips, lock)
         except BaseException as error:  # noqa: BLE001  it is raised where the rows are awaited
+            named = _named_error(batch, error)
             for _, future in batch:
-                future.set_exception(error)
+                future.set_exception(named)
             return
         seconds = time.perf_counter() - began
         copying = copying_seconds(self._device)
@@ -290,6 +292,14 @@ class GpuBatcher:
         self._backlog.close()
         for thread in self._threads:
             thread.join()
+
+
+def _named_error(batch: Sequence[Pending], error: BaseException) -> BaseException:
+    """An error of the extractor with the videos of its batch; other errors stay as they are."""
+    callers = [request.caller for request, _ in batch if request.caller is not None]
+    if not callers or not is_of_extractor(error):
+        return error
+    return extractor_failure(callers, batch[0][0].extractor, "extract", error)
 
 
 def _power_of_two_up_to(number: int) -> int:

@@ -18,6 +18,8 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
+from models.extractors.registry import EXTRACTORS
+from models.registry import PluginError
 from pipeline.download.access.source import SourceSettings
 from storage.base.errors import SystemicFault
 from storage.base.extras import install_advice
@@ -70,6 +72,7 @@ def examine_machine(source: SourceSettings, data_root: Path, today: date) -> Ite
     yield data_root_writable(data_root)
     yield processor_cores()
     yield torch_device()
+    yield from plugins()
 
 
 def failed_quick_checks(
@@ -276,6 +279,19 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux only
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def plugins() -> Iterator[DoctorCheck]:
+    """One result for each extractor that another package offers; imports them."""
+    for name in sorted(EXTRACTORS.plugin_names()):
+        label = f"extractor {name}"
+        try:
+            EXTRACTORS.chosen(name)
+        except PluginError as error:
+            # A run that does not name it is not disturbed.
+            yield DoctorCheck(label, Level.FAIL, str(error), "every run that names it is refused")
+        else:
+            yield DoctorCheck(label, Level.OK, f"from {EXTRACTORS.plugin_text(name)}")
 
 
 def torch_device() -> DoctorCheck:

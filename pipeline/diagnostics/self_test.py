@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from models.extractors.base.contract import ExtractorSpec
+from models.extractors.base.failures import ExtractorError
 from models.extractors.base.precision import PARITY, Numerics
 from models.extractors.golden import golden_outputs
 from models.extractors.registry import EXTRACTORS
+from pipeline.compute.extractor_calls import is_of_extractor, self_test_failure
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.extraction.provenance import library_versions
 from storage.base.errors import SystemicFault
@@ -32,7 +34,8 @@ def run_self_test(
     """Return if this environment gives the extractor's known outputs on `device`.
 
     Success is recorded in the folder `records`. Another precision or resize is tested after that,
-    by how far its outputs are off. Raises SystemicFault, with every array that differs.
+    by how far its outputs are off. Raises SystemicFault, with every array that differs, and
+    ExtractorFailed if the extractor raises an error.
     """
     environment = environment_of(device) | {"numerics_version": spec.numerics_version}
     plugin = EXTRACTORS.plugins.get(spec.name)
@@ -42,9 +45,7 @@ def run_self_test(
         spec,
         environment,
         records,
-        lambda: golden_outputs.golden_differences(
-            spec, golden_outputs.compute_golden_outputs(spec, device)
-        ),
+        lambda: golden_outputs.self_test_differences(spec, device),
     )
     # Only after the exact outputs are known to be right, deviations from them mean anything.
     if numerics.lossy_choices:
@@ -69,24 +70,40 @@ def _run_once(
     try:
         differing = list(faults())
     except golden_outputs.GoldenMissing as error:
-        advice = f"run `python -m pipeline golden {spec.name}`, which writes it, and look at it"
+        advice = golden_outputs.golden_advice(spec, EXTRACTORS.plugin_text(spec.name))
         raise SystemicFault(f"{error}: {advice}") from error
+    except ExtractorError as error:
+        cause = error.__cause__
+        if cause is not None and not is_of_extractor(cause):
+            raise cause from None
+        raise self_test_failure(EXTRACTORS.plugin_text(spec.name), error) from error
     if differing:
-        lines = "\n  ".join(differing)
-        plugin = EXTRACTORS.plugins.get(spec.name)
-        origin = "what requirements.lock names"
-        if plugin is not None:
-            origin = f"{plugin.distribution} {plugin.version} and the libraries it was made with"
-        raise SystemicFault(
-            f"{spec.name} does not give its known numbers here, so nothing was extracted:\n"
-            f"  {lines}\n"
-            f"The environment: {environment}. If the code was changed on purpose, raise its "
-            f"numerics_version and run `python -m pipeline golden {spec.name}`; otherwise install "
-            f"{origin}."
-        )
+        raise SystemicFault(_difference_message(spec, differing, environment))
     # Written last: a test that is interrupted runs again.
     publish(
         record, readable_json({"extractor": spec.name, "environment": environment}), replace=True
+    )
+
+
+def _difference_message(
+    spec: ExtractorSpec, differing: Sequence[str], environment: Mapping[str, JSON]
+) -> str:
+    plugin = EXTRACTORS.plugin_text(spec.name)
+    origin = f"{plugin} and the libraries it was made with" if plugin else "requirements.lock"
+    lines = "\n  ".join(differing)
+    libraries = environment.get("libraries")
+    versions = (
+        [f"{name} {version}" for name, version in libraries.items()]
+        if isinstance(libraries, dict)
+        else []
+    )
+    return (
+        f"{spec.name} does not give its known numbers here, so nothing was extracted:\n"
+        f"  {lines}\n"
+        f"Known are those of {golden_outputs.golden_file(spec)}. "
+        f"Computed on {environment.get('processor')}, with {', '.join(versions)}.\n"
+        "If the code was changed on purpose, raise its numerics_version and run "
+        f"`python -m pipeline golden {spec.name}`; otherwise install {origin}."
     )
 
 

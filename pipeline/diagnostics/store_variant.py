@@ -54,8 +54,12 @@ def variant_of_store(
     stored = reader.settings
     spec = _spec(reader)
     weights_path = _weights(reader.name, str(stored["weights"]), folder, weights)
-    settings = spec.settings_type(**_settings(stored["settings"], folder, files))
-    variant = Variant(reader.layout.variant, spec, settings, weights_path, folder.converted)
+    values = _settings(stored["settings"], folder, files)
+    try:
+        settings = spec.settings_type(**values)
+        variant = Variant(reader.layout.variant, spec, settings, weights_path, folder.converted)
+    except (TypeError, ValueError) as error:
+        raise SettingsError((f"{reader.name} cannot be made again: {error}",)) from error
     variant = variant.of_catalog(lambda: read_catalog(reader.layout.folder.parents[1]).segments)
     differing = [
         f"{key}: {stored.get(key)} stored, {value} here"
@@ -74,7 +78,19 @@ def _spec(reader: VariantReader) -> ExtractorSpec:
         return spec
     known = f"version {spec.numerics_version}" if spec else "no such extractor"
     problem = f"{reader.name} was made by {name} of numerics version {version}"
-    raise SettingsError((f"{problem}; this code has {known}",))
+    makers = " or ".join(_packages(reader))
+    advice = f"; install {makers}" if makers else ""
+    raise SettingsError((f"{problem}; this code has {known}{advice}",))
+
+
+def _packages(reader: VariantReader) -> list[str]:
+    """`my-features 0.1.0`: the packages that made the rows, if these are not ours."""
+    found = set()
+    for made_by in reader.provenance.values():
+        plugin = made_by.get("plugin")
+        if isinstance(plugin, dict):
+            found.add(f"{plugin.get('distribution')} {plugin.get('version')}")
+    return sorted(found)
 
 
 def _weights(name: str, stored: str, folder: WeightsFolder, named: str) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from models.extractors.base.contract import ArraySpec, Extractor
 from models.extractors.base.precision import UNSTABLE_ARRAYS, allowed_error, rounding_error
 from pipeline.compute.devices import resolve_device
+from pipeline.compute.extractor_calls import naming_errors
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.decoding.events import Decoder, FrameEvent, WindowEvent
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
@@ -25,7 +26,7 @@ from pipeline.diagnostics.comparison import Comparison, row_of
 from pipeline.diagnostics.self_test import run_self_test
 from pipeline.diagnostics.store_variant import layout_of_variant, variant_of_store
 from pipeline.download.folder.video_folder import find_files
-from pipeline.extraction.track_builder import extract_rows
+from pipeline.extraction.track_builder import caller_of, extract_rows
 from pipeline.extraction.variant import Variant
 from pipeline.media.media_file import KEPT_SUFFIXES, Media
 from pipeline.weights.weights_folder import WeightsFolder, file_sha256
@@ -169,16 +170,19 @@ def recompute_rows(
 ) -> Iterator[RecomputedRow]:
     """Recompute the wanted rows of one video, each array rounded as it would be stored."""
     prepared: dict[int, Any] = {}
+    caller = caller_of(variant, video_id)
     number = -1
     for event in decoder.decode(video_id, path, [variant.sampling_of(video_id)]):
         if isinstance(event, FrameEvent):
-            prepared[event.index] = extractor.prepare(event.rgb)
+            with naming_errors(caller, extractor, "prepare"):
+                prepared[event.index] = extractor.prepare(event.rgb)
         elif isinstance(event, WindowEvent):
             number += 1
             window = event.window
             if number in wanted:
                 # One row at a time: rows do not depend on their neighbours in a batch.
-                rows = extract_rows(extractor, [window], prepared)
+                with naming_errors(caller, extractor, "extract"):
+                    rows = extract_rows(extractor, [window], prepared)
                 arrays = {
                     name: _as_stored(rows[name][0], spec) for name, spec in variant.arrays.items()
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor, Frame, accepts_planes
+from models.extractors.base.row_contract import row_faults
 from models.extractors.base.yuv import Planes
+from models.extractors.registry import EXTRACTORS
 from pipeline.compute.cpu_executor import Clip, Compute, ComputeRequest, Rows, compute_inline
+from pipeline.compute.extractor_calls import Caller, naming_errors
 from pipeline.extraction.variant import SEGMENT, Variant
 from pipeline.sampling.planner import VideoSampling, Window, YuvSampling
 from pipeline.sampling.segment_alignment import SegmentAlignment
-from storage.base.errors import VideoError
+from storage.base.errors import ExtractorFailed, VideoError
 from storage.base.records import JSON, Array, FeatureTrack, Ragged
 from storage.base.video_status import VideoStatus, failure_status
 
@@ -40,8 +44,13 @@ class TrackBuilder:
     _prepared: dict[int, Any] = field(default_factory=dict)
     _waiting: list[Window] = field(default_factory=list)
     _spans: list[tuple[float, float]] = field(default_factory=list)
-    _batches: list[Future[Rows]] = field(default_factory=list)
+    _batches: list[tuple[int, Future[Rows]]] = field(default_factory=list)
+    """The windows of each call, and its rows."""
     _segments: list[NDArray[np.int64]] = field(default_factory=list)
+
+    @functools.cached_property
+    def _caller(self) -> Caller:
+        return caller_of(self.variant, self.video_id)
 
     @property
     def sampling(self) -> VideoSampling:
@@ -53,7 +62,8 @@ class TrackBuilder:
 
     def add_frame(self, index: int, frame: Frame | Planes) -> None:
         """Prepare a decoded frame for the windows of this variant. `frame` itself is not kept."""
-        self._prepared[index] = self.extractor.prepare(frame)
+        with naming_errors(self._caller, self.extractor, "prepare"):
+            self._prepared[index] = self.extractor.prepare(frame)
 
     def add_window(self, window: Window) -> None:
         """Add a window whose frames were all added before."""
@@ -64,14 +74,15 @@ class TrackBuilder:
     def cancel(self) -> None:
         """Cancel the computation of this video; returns when nothing of it runs any more."""
         # A request that runs already cannot be cancelled, and still uses prepared frames.
-        running = [batch for batch in self._batches if not batch.cancel()]
+        running = [batch for _, batch in self._batches if not batch.cancel()]
         wait(running)
 
     def finish(self) -> FeatureTrack:
         """The feature track.
 
         Raises VideoError: `too_short`, `misaligned` or `no_segment` if there is no row,
-        `non_finite` if a row contains NaN or an infinity.
+        `non_finite` if a row contains NaN or an infinity. Raises ExtractorFailed if the extractor
+        failed, or if its rows are not what its spec says.
         """
         # The last batch may be smaller than the others.
         if self._waiting:
@@ -101,8 +112,10 @@ class TrackBuilder:
 
     def _flush(self) -> None:
         clips = clips_of(self._waiting, self._prepared)
-        request = ComputeRequest(self.extractor, clips, self.variant.spec.windows_on_gpu)
-        self._batches.append(self.compute(request))
+        request = ComputeRequest(
+            self.extractor, clips, self.variant.spec.windows_on_gpu, caller=self._caller
+        )
+        self._batches.append((len(clips), self.compute(request)))
         self._segments += segments_of(self._waiting)
         self._spans += [(window.start_seconds, window.end_seconds) for window in self._waiting]
         # Later windows may overlap these: the frames that they share are kept.
@@ -113,7 +126,7 @@ class TrackBuilder:
         self._waiting = []
 
     def _stacked_arrays(self) -> dict[str, Array | Ragged]:
-        batches = [batch.result() for batch in self._batches]
+        batches = [self._checked(windows, batch.result()) for windows, batch in self._batches]
         arrays: dict[str, Array | Ragged] = {}
         for name, spec in self.variant.arrays.items():
             rows = self._segments if name == SEGMENT else _rows_named(name, batches)
@@ -121,6 +134,22 @@ class TrackBuilder:
             arrays[name] = _stack_ragged(rows, spec) if spec.ragged else _stack_fixed(rows, spec)
             _check_finite(self.video_id, name, arrays[name])
         return arrays
+
+    def _checked(self, windows: int, rows: Rows) -> Rows:
+        own_arrays = self.variant.spec.arrays(self.variant.settings)
+        faults = list(row_faults(rows, own_arrays, windows))
+        if not faults:
+            return rows
+        caller = self._caller
+        raise ExtractorFailed(
+            f"extractor {caller.extractor} breaks its spec, at video {caller.video_id}: "
+            f"{'; '.join(faults)}. {caller.advice}"
+        )
+
+
+def caller_of(variant: Variant, video_id: str) -> Caller:
+    """How messages name the extractor that is called for one video."""
+    return Caller(variant.name, EXTRACTORS.plugin_text(variant.spec.name), video_id)
 
 
 def extract_rows(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, random_seed
+from models.extractors.base.failures import describe_error
 from models.extractors.base.precision import Numerics, numerics_of, precision_conflicts
 from models.extractors.base.sampling import FramesOfSegments, Sampling
+from models.extractors.registry import EXTRACTORS
+from pipeline.compute.extractor_calls import Caller, build_failure, is_of_extractor
 from pipeline.sampling.planner import VideoSampling
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from pipeline.weights.weights_folder import file_sha256, forget_advice, prepare_weights
@@ -49,9 +52,12 @@ class Variant:
     """The catalog's annotated segments, if rows are segments; None before `of_catalog`."""
 
     def __post_init__(self) -> None:
-        refused = list(
-            precision_conflicts(self.spec.name, self.spec.arrays(self.settings), self.numerics)
-        )
+        arrays = _made_by_spec(self.spec.arrays, "arrays", self.settings)
+        sampling = _made_by_spec(self.spec.sampling, "sampling", self.settings)
+        refused = [
+            *_array_conflicts(arrays),
+            *_sampling_conflicts(sampling),
+        ] or list(precision_conflicts(self.spec.name, arrays, self.numerics))
         if refused:
             raise ValueError("; ".join(refused))
 
@@ -149,7 +155,8 @@ class Variant:
     def build(self, device: str) -> Extractor:
         """The network with its weights, on a torch device.
 
-        Raises SettingsError if the weights belong to another network.
+        Raises SettingsError if the weights belong to another network, ExtractorFailed if its code
+        fails in another way.
         """
         weights = prepare_weights(
             self.weights, weights_identity(self.weights), self.converted_folder
@@ -160,6 +167,44 @@ class Variant:
             raise SettingsError(
                 (f"[{self.name}] weights {self.weights}: {error}{forget_advice(self.weights)}",)
             ) from error
+        except Exception as error:
+            if isinstance(error, OSError) or not is_of_extractor(error):
+                raise
+            caller = Caller(self.name, EXTRACTORS.plugin_text(self.spec.name), "")
+            raise build_failure(caller, self.spec.build, weights, error) from error
+
+
+def _made_by_spec(make: Callable[[Any], Any], part: str, settings: Any) -> Any:
+    """`spec.arrays` or `spec.sampling` of the settings; ValueError if they cannot be made."""
+    try:
+        return make(settings)
+    except ValueError:
+        raise  # its message is about a setting
+    except Exception as error:
+        described = describe_error(error, type(settings))
+        raise ValueError(
+            f"the spec's {part} cannot be made of these settings: {described}"
+        ) from error
+
+
+def _array_conflicts(arrays: Any) -> Iterator[str]:
+    if not isinstance(arrays, Mapping):
+        yield f"the spec's arrays must be a mapping from names to ArraySpec; got {arrays!r}"
+        return
+    for name, array in arrays.items():
+        if not isinstance(array, ArraySpec):
+            yield f"the spec's array {name!r} must be an ArraySpec; got {array!r}"
+            continue
+        try:
+            np.dtype(array.dtype)
+        except TypeError:
+            yield f"the spec's array {name!r} has the dtype {array.dtype!r}, which numpy lacks"
+
+
+def _sampling_conflicts(sampling: Any) -> Iterator[str]:
+    if not isinstance(sampling, Sampling):
+        kinds = ", ".join(kind.__name__ for kind in get_args(Sampling))
+        yield f"the spec's sampling must be one of {kinds}; got {sampling!r}"
 
 
 def _identified(settings: Any, file_settings: Sequence[str]) -> dict[str, JSON]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from models.extractors.base.contract import ExtractorSpec
 from models.extractors.registry import EXTRACTORS
+from models.registry import PluginError
 from pipeline.extraction.variant import Variant, weights_identity
 from storage.base.errors import SettingsError
 from storage.base.fingerprint import differing_settings, fingerprint
@@ -53,8 +54,18 @@ def variant_from_description(
 
 
 def _spec(name: str, described: Described) -> ExtractorSpec:
-    spec = EXTRACTORS.find(str(described.get("extractor")))
+    try:
+        spec = EXTRACTORS.find(str(described.get("extractor")))
+    except PluginError as error:
+        raise SettingsError((str(error),)) from error
     weights = str(described.get("weights", ""))
+    extractor = described.get("extractor")
+    if spec is None and extractor and not weights.startswith("planted:"):
+        problem = (
+            f"the model was trained on {name} features, and there is no extractor {extractor} "
+            "here; a package may offer it, which is not installed: install it"
+        )
+        raise SettingsError((problem,))
     if spec is None or weights.startswith("planted:"):
         origin = weights or "foreign"
         problem = f"the model was trained on {name} features that no extractor made ({origin})"

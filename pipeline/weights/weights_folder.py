@@ -108,7 +108,7 @@ class WeightsFolder:
         for row in PUBLISHED_WEIGHTS.values():
             if row.extractor == extractor:
                 return f"get {row.name}: {_get(row, self.path)}"
-        return "get its published weights"
+        return f"no weights of {extractor} are published here: take a file of your own"
 
     def add_file(self, name: str, source: Path, origin: str) -> Path:
         """Copy `source` here as the file of that name, and pin it if nothing is pinned yet.

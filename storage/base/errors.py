@@ -7,6 +7,7 @@
     ├── SystemicFault       the machine or the network is at fault: stop, report, resume later
     │   ├── DiskFull        a write met a full disk
     │   └── LeaseLost       another process took over the shard, or its folder is gone
+    ├── ExtractorFailed     an extractor raised an error or broke its contract; its code is at fault
     ├── LeaseHeld           another live process is building this shard
     ├── IntegrityError      bytes on disk are not what their record says
     │   └── UntrustedFile   a file asks for something our format never asks for
@@ -63,6 +64,13 @@ class SystemicFault(HighlightsError):
     """The machine or the network fails for every video alike.
 
     No video is to blame, so no attempt is counted.
+    """
+
+
+class ExtractorFailed(HighlightsError):
+    """An extractor raised an error, or its rows are not what its spec says.
+
+    Its code is at fault, and no video: none is marked, and finished videos are kept.
     """
 
 

@@ -13,6 +13,7 @@
             spool/012/                        finished videos that wait for their part
         scores/<run>/run.json, scores.<hash>.h5
         leases/shard_012.lease
+        exports.json, exports/<12 hex digits>.txt   exports that were made, and the ids in each
         report/, runs/, cluster/
         forgotten.json                        hashes of the ids that were taken down
         forgetting/                           the catalog without them, while it is rewritten
@@ -254,6 +255,22 @@ class Layout:
     def forgetting_lease(self) -> Path:
         """The lock file of the one process that takes videos down."""
         return self.folder / "leases" / "forgetting.lease"
+
+    @property
+    def exports_file(self) -> Path:
+        """The exports that were made of this store."""
+        return self.folder / "exports.json"
+
+    def export_ids(self, key: str) -> Path:
+        """The ids that one export holds, one on each line; `key` is 12 hex digits."""
+        if not re.fullmatch(r"[0-9a-f]{12}", key):
+            raise ValueError(f"an export is named with 12 hex digits, got {key!r}")
+        return self.export_ids_folder / f"{key}.txt"
+
+    @property
+    def export_ids_folder(self) -> Path:
+        """The lists of ids of all exports."""
+        return self.folder / "exports"
 
     @property
     def cluster(self) -> Path:

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import multiprocessing
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from enum import IntEnum
@@ -19,6 +20,7 @@ from luigi.retcodes import retcode
 
 from storage.base.errors import (
     DiskFull,
+    ExtractorFailed,
     HighlightsError,
     IntegrityError,
     LeaseHeld,
@@ -45,6 +47,10 @@ class Exit(IntEnum):
     """
     DAMAGED = 5
     """A file on disk differs from its record; `python -m storage audit` reports details."""
+    EXTRACTOR = 6
+    """An extractor failed, or every row that it gave is NaN or infinite: its code, its weights or
+    its precision must be corrected. No video was marked because of an error in its code.
+    """
 
 
 class RunIncomplete(HighlightsError):
@@ -54,16 +60,28 @@ class RunIncomplete(HighlightsError):
 _EXIT_OF: dict[type[HighlightsError], Exit] = {
     SettingsError: Exit.SETTINGS,
     RunIncomplete: Exit.PENDING,
+    ExtractorFailed: Exit.EXTRACTOR,
     LeaseHeld: Exit.PAUSED,
     DiskFull: Exit.PAUSED,
     SystemicFault: Exit.PAUSED,
     IntegrityError: Exit.DAMAGED,
 }
 
-_GRAVITY = (Exit.DONE, Exit.PENDING, Exit.PAUSED, Exit.SETTINGS, Exit.DAMAGED, Exit.BUG)
+_GRAVITY = (
+    Exit.DONE,
+    Exit.PENDING,
+    Exit.PAUSED,
+    Exit.EXTRACTOR,
+    Exit.SETTINGS,
+    Exit.DAMAGED,
+    Exit.BUG,
+)
 """From the least to the most serious."""
 # Luigi forks its workers when there is more than one: the outcome has to lie in shared memory.
+_SHOWN_CHARACTERS = 80
 _outcome = multiprocessing.Value(ctypes.c_int, 0)
+_printed: set[str] = set()
+"""Messages of errors that this process has printed: every shard may meet the same one."""
 
 
 def exit_code_of(error: BaseException) -> Exit:
@@ -130,5 +148,15 @@ def check_before_start(check: Callable[[], object]) -> None:
 def _without_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HighlightsError):
-        record.msg, record.args, record.exc_info = str(error), (), None
+        record.msg, record.args, record.exc_info = _text_once(str(error)), (), None
     return True
+
+
+def _text_once(message: str) -> str:
+    """The message; of one that was printed before, only its beginning."""
+    if message not in _printed:
+        _printed.add(message)
+        return message
+    first_line = message.partition("\n")[0]
+    shown = textwrap.shorten(first_line, _SHOWN_CHARACTERS, placeholder="...")
+    return f"the same again: {shown}"

@@ -17,7 +17,7 @@ from luigi.task_register import Register
 from models.extractors.registry import EXTRACTORS
 from pipeline.datasets.registry import DATASETS
 from storage.catalog.catalog import CATALOG_NAME
-from tasks.config.sections import SECTION_TYPES, dataset_section, extractor_section
+from tasks.config.sections import SECTION_TYPES, dataset_section, extractor_section, type_name
 
 
 class CommaList(luigi.Parameter[tuple[str, ...]]):
@@ -76,7 +76,7 @@ def luigi_section(name: str, kind: type[Any], defaults: Any = None) -> type[luig
     `defaults` is an instance of that section under another name: `[c3d]` for `[c3d.dense]`.
     """
     parameters = {
-        field.name: _PARAMETERS[_type_name(field)](
+        field.name: _PARAMETERS[type_name(field)](
             default=field.default if defaults is None else getattr(defaults, field.name)
         )
         for field in dataclasses.fields(kind)
@@ -84,10 +84,6 @@ def luigi_section(name: str, kind: type[Any], defaults: Any = None) -> type[luig
     family, _, word = name.rpartition(".")
     members = {"task_namespace": family, "__module__": __name__, **parameters}
     return type(word, (luigi.Config,), members)
-
-
-def _type_name(field: dataclasses.Field[Any]) -> str:
-    return field.type if isinstance(field.type, str) else field.type.__name__
 
 
 def extractor_luigi_section(

@@ -7,14 +7,17 @@ those of datasets follow from what is published, so a new one needs no change he
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from models.extractors.base.contract import ExtractorSpec
 from models.extractors.registry import EXTRACTORS
+from models.registry import PluginError
 from models.settings_binding import descriptions
 from pipeline.datasets.own_videos.settings import OwnVideosSettings
 from pipeline.datasets.registry import DATASETS, DatasetSpec
+from storage.base.errors import SettingsError
 from tasks.config.cluster_settings import ClusterSettings
 from tasks.config.slurm_settings import SlurmSettings
 
@@ -147,6 +150,8 @@ OWN_SECTIONS: dict[str, type[Any]] = {
     "cluster": ClusterSettings,
     "slurm": SlurmSettings,
 }
+SETTING_TYPES = ("int", "float", "str", "bool", "tuple[str, ...]")
+"""Types of a setting that a settings file can hold."""
 WEIGHTS_HELP = (
     "A file, a name of `python -m pipeline weights list`, or random:SEED for a trial run whose "
     "features are marked as random. Empty: random:0 for samples, an error for any other catalog."
@@ -162,20 +167,41 @@ def dataset_section(name: str, spec: DatasetSpec) -> type[Any]:
 def extractor_section(spec: ExtractorSpec) -> type[Any]:
     """`[c3d]` and so on: the extractor's settings, and `weights` if it needs any.
 
-    Raises ValueError for settings that are not a frozen dataclass.
+    Raises PluginError for settings that are not a frozen dataclass, or that a settings file cannot
+    hold.
     """
     kind = spec.settings_type
     if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise ValueError(
+        raise PluginError(
             f"extractor {spec.name}: {kind.__name__} must be a frozen dataclass; "
             "write @dataclass(frozen=True) above it"
         )
+    for field in dataclasses.fields(kind):
+        fault = _setting_fault(field)
+        if fault:
+            raise PluginError(f"extractor {spec.name}: {kind.__name__}.{field.name} {fault}")
     if not spec.needs_weights:
         return spec.settings_type
     weights = [("weights", "str", dataclasses.field(default=""))]
     return dataclasses.make_dataclass(
         f"{spec.name} section", weights, bases=(spec.settings_type,), frozen=True
     )
+
+
+def type_name(field: dataclasses.Field[Any]) -> str:
+    """The type of a setting as its class writes it, such as `float` or `tuple[str, ...]`."""
+    if isinstance(field.type, str):
+        return field.type
+    return str(field.type) if get_args(field.type) else field.type.__name__
+
+
+def _setting_fault(field: dataclasses.Field[Any]) -> str:
+    """Why a settings file cannot hold this setting; empty if it can."""
+    if type_name(field) not in SETTING_TYPES:
+        return f"has the type {type_name(field)}; settings are {', '.join(SETTING_TYPES)}"
+    if field.default is dataclasses.MISSING:
+        return "has no default; write one behind it, as in `frames_per_second: float = 1.0`"
+    return ""
 
 
 SECTION_TYPES: dict[str, type[Any]] = {
@@ -190,24 +216,42 @@ SECTION_TYPES: dict[str, type[Any]] = {
 """Section → its class. Luigi's own sections (core, worker, retcode, ...) are not listed."""
 
 
-def plugin_section_types() -> dict[str, type[Any]]:
-    """The sections of all plug-ins that are installed, whose code this imports.
-
-    Raises PluginError or ValueError for one that cannot be used.
-    """
-    found = {
-        name: extractor_section(EXTRACTORS[name]) for name in sorted(EXTRACTORS.plugin_names())
-    }
-    for name in sorted(DATASETS.plugin_names()):
-        found[name] = dataset_section(name, DATASETS[name])
-    return found
-
-
-def section_descriptions(name: str, kind: type[Any] | None = None) -> dict[str, str]:
-    """Setting → what it means, of one section; `kind` is given for that of a plug-in."""
+def section_descriptions(name: str) -> dict[str, str]:
+    """Setting → what it means, of one section."""
     if name in DATASETS:
         return {file.setting: file.description for file in DATASETS[name].files.values()}
-    found = descriptions(SECTION_TYPES[name] if kind is None else kind)
-    if name in EXTRACTORS and EXTRACTORS[name].needs_weights:
-        found["weights"] = WEIGHTS_HELP
+    return extractor_descriptions(SECTION_TYPES[name])
+
+
+def extractor_descriptions(kind: type[Any]) -> dict[str, str]:
+    """Setting → what it means, of a section's class; `weights` is the same for every extractor."""
+    found = descriptions(kind)
+    for field in dataclasses.fields(kind):
+        default = WEIGHTS_HELP if field.name == "weights" else "Not described."
+        found.setdefault(field.name, default)
     return found
+
+
+def plugin_section_names() -> tuple[str, ...]:
+    """The sections that installed packages offer, ascending; imports none of them."""
+    return tuple(sorted({*EXTRACTORS.plugin_names(), *DATASETS.plugin_names()}))
+
+
+def section_types_of(names: Iterable[str]) -> dict[str, type[Any]]:
+    """Section → its class, of extractors and datasets by name, ours and those of plug-ins.
+
+    Imports the plug-ins. Raises PluginError, and SettingsError for an unknown name.
+    """
+    types = {}
+    for name in dict.fromkeys(names):
+        if name in SECTION_TYPES:
+            types[name] = SECTION_TYPES[name]
+            continue
+        if name in DATASETS.plugin_names():
+            types[name] = dataset_section(name, DATASETS[name])
+            continue
+        try:
+            types[name] = extractor_section(EXTRACTORS.chosen(name))
+        except KeyError as error:
+            raise SettingsError((str(error.args[0]),)) from error
+    return types

@@ -7,7 +7,6 @@ All faults are found at once. This is the only place where settings are read: no
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import re
 from collections import defaultdict
@@ -21,11 +20,12 @@ from typing import Any
 import luigi
 from luigi.configuration import get_config
 from luigi.parameter import ParameterException
-from luigi.task_register import Register
 
-from models.extractors.base.contract import random_seed
+from models.extractors.base.contract import ExtractorSpec, random_seed
+from models.extractors.golden.golden_outputs import GoldenMissing, golden_advice, known_outputs
 from models.extractors.registry import EXTRACTORS
-from models.settings_binding import bind, unknown_name
+from models.registry import PluginError
+from models.settings_binding import bind
 from pipeline.datasets.registry import DATASETS, dataset_spec
 from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
@@ -48,6 +48,7 @@ from tasks.config.luigi_sections import (
 )
 from tasks.config.luigi_values import value_faults
 from tasks.config.slurm_settings import SlurmSettings
+from tasks.config.unknown_keys import unknown_keys
 
 SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
     "sample": lambda folder, progress: write_sample(folder, SMALL, progress=progress),
@@ -117,7 +118,6 @@ def load_settings(catalog: str) -> Settings:
     """All settings for one catalog. Raises SettingsError with all faults."""
     faults = _Faults()
     faults += _own_catalog_faults(catalog)
-    faults += _unknown_keys()
     faults += _dataset_faults(catalog)
     with _overrides_of_catalog(catalog) as written_in:
         sections = {
@@ -127,8 +127,10 @@ def load_settings(catalog: str) -> Settings:
         loaded: Settings | None = None
         if catalog in DATASETS:
             loaded = faults.build("data", lambda: _assemble(catalog, sections, faults))
+    faults += unknown_keys(sections["extract"].extractors)
     if faults or loaded is None:
-        raise SettingsError(tuple(faults))
+        # A plug-in that cannot be used is met both in `extractors` and in its section.
+        raise SettingsError(tuple(dict.fromkeys(faults)))
     return loaded
 
 
@@ -211,6 +213,9 @@ class _Faults(list[str]):
         """What `make` returns; None, and a fault, if it raises an error of values."""
         try:
             return make()
+        except PluginError as error:
+            self.append(str(error))  # not the section is at fault but a package, which is named
+            return None
         except (ValueError, KeyError, ParameterException) as error:
             # KeyError puts quotes around its message, so take the message itself.
             self.append(f"[{section}] {error.args[0] if error.args else error}")
@@ -407,24 +412,35 @@ def _variants(
         faults.append(f"[extract] extractors must name extractors, each once; got {listed}")
     folder = WeightsFolder(layout.weights)
     for name in dict.fromkeys(names):
-        variant = faults.build(
-            name, functools.partial(_variant, name, catalog, folder, sections, faults)
-        )
+        spec = faults.build("extract", functools.partial(_listed_extractor, name))
+        make = functools.partial(_variant, name, spec, catalog, folder, sections, faults)
+        variant = faults.build(name, make) if spec is not None else None
         if variant is not None:
             yield variant
 
 
-def _variant(
-    name: str, catalog: str, folder: WeightsFolder, sections: Sections, faults: _Faults
-) -> Variant | None:
-    """The variant of one name in `extractors`; None if its section is unreadable."""
+def _listed_extractor(name: str) -> ExtractorSpec:
+    """The extractor of one name in `extractors`."""
     if not VARIANT_NAME.fullmatch(name):
         raise ValueError(
-            "an extractor must be named like c3d, a second group of settings like c3d.dense; "
-            f"got {name!r}"
+            "extractors: an extractor must be named like c3d, a second group of settings like "
+            f"c3d.dense; got {name!r}"
         )
-    spec = EXTRACTORS[name.partition(".")[0]]
-    EXTRACTORS.check_name(spec.name)
+    try:
+        return EXTRACTORS.chosen(name.partition(".")[0])
+    except KeyError as error:
+        raise ValueError(f"extractors: {error.args[0]}") from error
+
+
+def _variant(
+    name: str,
+    spec: ExtractorSpec,
+    catalog: str,
+    folder: WeightsFolder,
+    sections: Sections,
+    faults: _Faults,
+) -> Variant | None:
+    """The variant of one name in `extractors`; None if its section is unreadable."""
     section: Any = sections.get(spec.name)
     if section is None:  # a plug-in's, whose section is made when it is first asked for
         plugin_section(spec.name)
@@ -441,6 +457,12 @@ def _variant(
         is_trial = catalog in SAMPLES or sections["extract"].random_weights
         weights = _weights(name, section.weights, catalog, folder, is_trial=is_trial)
     if bound.settings is None:
+        return None
+    try:
+        known_outputs(spec)  # each machine is compared with them before its first video
+    except GoldenMissing as error:
+        advice = golden_advice(spec, EXTRACTORS.plugin_text(spec.name))
+        faults.append(f"[{name}] {error}: {advice}")
         return None
     return Variant(name, spec, bound.settings, weights, folder.converted)
 
@@ -459,37 +481,3 @@ def _weights(
         )
     is_random = random_seed(weights) is not None
     return weights if is_random else str(folder.resolve(weights))
-
-
-def _unknown_keys() -> Iterator[str]:
-    """Misspelt keys and sections.
-
-    Luigi ignores them, and a setting without effect is worse than an error.
-    """
-    config = get_config()
-    luigi_sections = {*Register.task_names(), "logging"}
-    for section in config.sections():
-        base = _base_section(section)
-        if base is not None:
-            known = dict(base.get_params())
-            for key in config[section]:
-                if key not in known:
-                    yield unknown_name(f"[{section}] {key}", key, known)
-        elif section not in luigi_sections:
-            yield _unknown_section(section)
-
-
-def _unknown_section(name: str) -> str:
-    near = difflib.get_close_matches(name, SECTIONS, n=1)
-    hint = f"did you mean [{near[0]}]?" if near else f"sections are {', '.join(sorted(SECTIONS))}"
-    return f"there is no section [{name}]; {hint}"
-
-
-def _base_section(name: str) -> type[luigi.Config] | None:
-    """The section whose keys this one may have: `[c3d]` for `[sample.c3d]` and `[c3d.dense]`."""
-    if name in SECTIONS:
-        return SECTIONS[name]
-    first, _, second = name.partition(".")
-    if first == own_catalogs.SECTION:
-        return SECTIONS[first]
-    return plugin_section(second if first in DATASETS else first)

@@ -7,7 +7,7 @@ are saved under its sha256, and each manifest is read once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class QualityNotes:
     """Videos with another number of frames than the annotated one: both counts."""
     files: Mapping[str, str]
     """Videos with several files in the folder, or with another one before: which was read."""
-    ends: Mapping[str, str]
+    ends: Mapping[str, str] = field(default_factory=dict)
     """Every decoded video: the second at which its last frame ends."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models.extractors.base.contract import random_seed
 from pipeline.extraction.variant import Variant
-from storage.base.errors import IntegrityError
+from storage.base.errors import ExtractorFailed, IntegrityError
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout, VariantLayout
 from storage.base.records import JSON
@@ -31,6 +31,7 @@ from tasks.reporting.data_quality import QualityNotes, quality_notes
 from tasks.reporting.label_quality import label_lines
 
 WAITING = (State.PENDING, State.QUARANTINED)
+NON_FINITE, TOO_SHORT = "non_finite", "too_short"
 EXAMPLES = 3
 REPORT_FILE = "account.json"
 PICTURE_FILE = "features.png"
@@ -60,6 +61,21 @@ class VariantSummary:
     def waiting(self) -> int:
         """Number of videos for which another try may help."""
         return sum(self.states.get(state, 0) for state in WAITING)
+
+    @property
+    def common_reason(self) -> str:
+        """The one reason why no video is done; empty if one is, or if there are several reasons.
+
+        Videos without a file and videos too short for a row say nothing about the extractor.
+        """
+        if self.states.get(State.DONE, 0):
+            return ""
+        reasons = [
+            reason
+            for reason in self.reasons
+            if REASONS[reason].state is not State.UNAVAILABLE and reason != TOO_SHORT
+        ]
+        return reasons[0] if len(reasons) == 1 else ""
 
     @property
     def has_random_weights(self) -> bool:
@@ -113,8 +129,8 @@ def _plain_arrays(variant: Variant) -> list[str]:
 def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None:
     """Print and save the report of these shards, and draw the picture.
 
-    Raises IntegrityError if the states do not add up to the ids, RunIncomplete if videos wait for a
-    retry.
+    Raises IntegrityError if the states do not add up to the ids, ExtractorFailed if a variant gave
+    no finite row at all, RunIncomplete if videos wait for a retry.
     """
     layout = settings.layout
     catalog = load_catalog(layout)
@@ -141,11 +157,23 @@ def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None
     print_line(f"store    {layout.folder}")
     if picture is not None:
         print_line(f"picture  {picture}")
+    _raise_if_nothing_finite(summaries)
     _raise_if_waiting(summaries)
 
 
 def _label_lines(catalog: Catalog, summaries: Sequence[VariantSummary]) -> Iterator[str]:
     return label_lines(catalog, [summary.notes for summary in summaries])
+
+
+def _raise_if_nothing_finite(summaries: Sequence[VariantSummary]) -> None:
+    failed = [summary for summary in summaries if summary.common_reason == NON_FINITE]
+    if failed:
+        names = ", ".join(summary.name for summary in failed)
+        raise ExtractorFailed(
+            f"{names}: every video that gave rows was rejected, because they are NaN or infinite. "
+            "Check the weights and the precision, or correct the extractor; then run again with "
+            f"--retry {NON_FINITE}."
+        )
 
 
 def _raise_if_waiting(summaries: Sequence[VariantSummary]) -> None:
@@ -232,11 +260,21 @@ def _summary_lines(summaries: Sequence[VariantSummary]) -> Iterator[str]:
         "with several files in the folder, or another one before", [one.files for one in notes]
     )
     for summary in summaries:
-        if summary.has_random_weights:
-            yield (
-                f"  NOTE {summary.name} ran with {summary.weights} weights: "
-                "good for trying the pipeline, not for results"
-            )
+        yield from _variant_notes(summary)
+
+
+def _variant_notes(summary: VariantSummary) -> Iterator[str]:
+    reason = summary.common_reason
+    if reason:
+        yield (
+            f"  NOTE {summary.name} has no video: all {len(summary.reasons[reason])} that could "
+            f"be tried failed for one reason, {reason}"
+        )
+    if summary.has_random_weights:
+        yield (
+            f"  NOTE {summary.name} ran with {summary.weights} weights: "
+            "good for trying the pipeline, not for results"
+        )
 
 
 def _reason_lines(reason: str, ids: Sequence[str]) -> Iterator[str]:

@@ -60,6 +60,10 @@ def test_an_unknown_name_lists_ours_and_those_of_plugins(site: Path) -> None:
     install(site, "other", "1", GROUP, "theirs = vh_unused:ROW")
     with pytest.raises(KeyError, match=r"unknown thing 'nothing'; choose one of ours, theirs"):
         registry()["nothing"]
+    with pytest.raises(KeyError, match="a package may offer it, which is not installed here"):
+        registry().chosen("nothing")
+    with pytest.raises(KeyError, match=r"unknown thing 'theirz'.*; did you mean theirs\?"):
+        registry().chosen("theirz")
     assert registry().find("nothing") is None
 
 
@@ -69,6 +73,20 @@ def test_a_name_of_ours_is_refused_if_a_plugin_offers_it_too(site: Path) -> None
     assert things["ours"].text == "built in"
     with pytest.raises(PluginError, match=r"thing 'ours' is built in, and rude offers the same"):
         things.check_name("ours")
+    for look in (things.chosen, things.find):
+        with pytest.raises(PluginError, match="is built in, and rude offers the same"):
+            look("ours")
+
+
+def test_a_row_under_another_name_than_its_entry_point_is_refused(site: Path) -> None:
+    source = f"{ROW}ROW = Row('x')\nROW.name = 'mine'"
+    install(site, "forgetful", "1", GROUP, "theirs = vh_forgetful:ROW", vh_forgetful=source)
+    with pytest.raises(
+        PluginError,
+        match=r"'theirs' of forgetful: the entry point is called 'theirs', but its Row has "
+        r"name='mine'; write the same name in both",
+    ):
+        registry()["theirs"]
 
 
 def test_a_name_that_two_plugins_offer_is_refused(site: Path) -> None:
@@ -81,7 +99,7 @@ def test_a_name_that_two_plugins_offer_is_refused(site: Path) -> None:
 def test_a_row_that_calls_itself_otherwise_is_refused(site: Path) -> None:
     source = f"{ROW}ROW = Row('x')\nROW.name = 'another'"
     install(site, "other", "1", GROUP, "theirs = vh_misnamed:ROW", vh_misnamed=source)
-    with pytest.raises(PluginError, match="'theirs' of other calls itself 'another'"):
+    with pytest.raises(PluginError, match="but its Row has name='another'"):
         registry()["theirs"]
 
 

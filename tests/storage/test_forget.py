@@ -20,6 +20,7 @@ from storage.base.paths import Layout, video_stem
 from storage.base.records import JSON, Link
 from storage.catalog.catalog import read_catalog, write_catalog
 from storage.catalog.forgotten import id_sha256, read_forgotten
+from storage.export.record import exports_holding, record_begin, record_finish
 from storage.features.manifest_file import read_manifest
 from storage.features.media_records import encode_media_record
 from storage.features.spool import SpooledVideos
@@ -329,10 +330,27 @@ def test_an_altered_list_of_forgotten_videos_stops_everything(
     assert audited(layout, capsys)[0] == 5
 
 
-def test_exports_are_listed(layout: Layout) -> None:
-    (layout.folder / "exports.json").write_text('{"exports": {"/elsewhere/parquet": {}}}')
-    lines = list(forget(layout.folder, [GONE]))
-    assert "NOTE the export /elsewhere/parquet may hold them: delete it, or make it again" in lines
+def test_exports_are_listed_and_name_the_video_no_more(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = sorted(video.video_id for video in read_catalog(layout.folder).videos)
+    held = record_begin(layout, tmp_path / "whole", "npy", ["c3d-0"], ids)
+    record_begin(layout, tmp_path / "others", "npy", ["c3d-0"], ids[1:3])
+    assert GONE not in ids[1:3]
+    notes = [line for line in forget(layout.folder, [GONE]) if line.startswith("NOTE the export")]
+    assert notes == [
+        f"NOTE the export {tmp_path}/whole (npy, begun {held.begun}) holds them: delete it, or "
+        "make it again"
+    ]
+    # The record still knows which export holds it, without its id.
+    assert [one.path for one in exports_holding(layout, GONE)] == [str(tmp_path / "whole")]
+    both = {one.path for one in exports_holding(layout, ids[1])}
+    assert both == {str(tmp_path / "others"), str(tmp_path / "whole")}
+    kept = "".join(path.read_text() for path in layout.export_ids_folder.iterdir())
+    assert GONE not in kept
+    assert audited(layout, capsys)[0] == 0
+    finished = record_finish(layout, held)
+    assert [one.finished for one in exports_holding(layout, GONE)] == [finished.finished]
 
 
 def test_what_no_command_can_remove_is_said(layout: Layout) -> None:

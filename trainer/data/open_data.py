@@ -14,6 +14,7 @@ from trainer.data.annotated_videos import AnnotatedVideoReader, BatchSide, list_
 from trainer.data.dataset import HighlightDataset, SampleReader, UserVideoReader
 from trainer.data.labels.annotator_labels import AnnotatorLabels, label_rule
 from trainer.data.labels.segment_times import SegmentTimes
+from trainer.data.labels.splits import without_absent_domain
 from trainer.data.labels.temporal_units import SHOTS_NOTE, Shots, read_shots
 from trainer.data.labels.user_labels import UserLabels
 from trainer.data.sources.features import Features, TrainedOn
@@ -33,6 +34,8 @@ class HighlightData:
     shots: Shots | None
     segment_times: SegmentTimes | None = None
     """The times of annotated segments; None for a catalog of users."""
+    notes: tuple[str, ...] = ()
+    """Where the settings do not suit the catalog, and what is done instead."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -114,7 +117,7 @@ class HighlightData:
         shards = [
             shard_of(example.video_id, self.catalog.shard_count) for example in example_set.examples
         ]
-        all_notes = self.features.notes + example_set.notes + notes
+        all_notes = self.features.notes + self.notes + example_set.notes + notes
         return HighlightDataset(reader, example_set, np.array(shards, np.int64), all_notes)
 
 
@@ -132,7 +135,8 @@ def open_data(
     shots = None if settings.shots is None else read_shots(settings.shots)
     if label_rule(catalog) is not None:
         times = SegmentTimes(folder, catalog)
-        return HighlightData(catalog, features, None, settings, shots, times)
+        settings, notes = without_absent_domain(catalog, settings)
+        return HighlightData(catalog, features, None, settings, shots, times, notes)
     if settings.rows_drawn is not None:
         raise SettingsError(
             (

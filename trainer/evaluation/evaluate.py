@@ -9,7 +9,7 @@ from storage.catalog.catalog import Catalog
 from storage.scores import ScoreRun
 from trainer.data.labels.annotator_labels import label_rule
 from trainer.data.labels.segment_times import SegmentTimes
-from trainer.data.labels.splits import split_videos
+from trainer.data.labels.splits import split_videos, without_absent_domain
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Split, split_users
 from trainer.evaluation import domain_protocol, phd2_protocol, summary_protocol
@@ -30,6 +30,7 @@ def evaluate_scores(
         return phd2_protocol.evaluate(truth, answers.tracks, answers.absent)
     if catalog.origin.get("reader") == summary_protocol.SUMMARIES:
         return _summaries(catalog, split_videos(catalog, split, settings, domain="")[0], answers)
+    settings, _ = without_absent_domain(catalog, settings)
     domains = [settings.domain] if settings.domain else []
     videos = domain_protocol.evaluated_videos(catalog, split, settings, domains)
     return domain_protocol.evaluate(videos, answers, SegmentTimes(folder, catalog))

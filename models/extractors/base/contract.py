@@ -28,7 +28,9 @@ class ArraySpec:
 
     dtype: str
     """A numpy dtype name: float16 for embeddings and saliency, float32 for coordinates and scores,
-    uint8 for JPEG bytes.
+    uint8 for JPEG bytes. Rows of another float dtype are cast to it; a value that float16 cannot
+    hold, above 65,504, becomes infinite, and its video is rejected. Rows of other dtypes must have
+    it.
     """
     item_shape: tuple[int, ...]
     """Shape of one row, or of one item of a row if ragged."""

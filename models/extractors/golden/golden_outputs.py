@@ -12,16 +12,18 @@ import inspect
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.extractors.base.contract import ArraySpec, Extractor, ExtractorSpec, Frame
+from models.extractors.base.failures import ExtractorError, describe_error
 from models.extractors.base.precision import Numerics, OutputError, allowed_error
+from models.extractors.base.row_contract import row_faults
 from models.extractors.base.sampling import (
     ConsecutiveFrames,
     FramesAtRateWithHistory,
@@ -79,19 +81,58 @@ def golden_settings(spec: ExtractorSpec, **others: Any) -> Any:
     return spec.settings_type(**{**spec.golden.settings, **others})
 
 
-def _compute_rows(spec: ExtractorSpec, device: str, **others: Any) -> Rows:
-    settings = golden_settings(spec, **others)
+@contextmanager
+def calling(spec: ExtractorSpec, code: object, part: str) -> Iterator[None]:
+    """Inside, an error of the extractor becomes an ExtractorError that names its line.
+
+    `code` is the extractor, or a function of its spec; `part` is what is called.
+    """
+    try:
+        yield
+    except (ExtractorError, MemoryError):
+        raise
+    except Exception as error:
+        raise ExtractorError(
+            f"{spec.name} failed in {part}: {describe_error(error, code)}"
+        ) from error
+
+
+def build_golden_extractor(spec: ExtractorSpec, device: str, **others: Any) -> Extractor:
+    """The extractor with the settings of the golden outputs and seeded weights."""
     weights = WEIGHTS if spec.needs_weights else ""
-    extractor: Extractor = spec.build(settings, weights, device)
-    frames = synthetic_clip(window_frames(spec.sampling(settings)))
-    return extractor.extract([[extractor.prepare(frame) for frame in frames]])
+    with calling(spec, spec.build, "build"):
+        return spec.build(golden_settings(spec, **others), weights, device)
+
+
+def _compute_rows(spec: ExtractorSpec, device: str, **others: Any) -> Rows:
+    extractor = build_golden_extractor(spec, device, **others)
+    frames = synthetic_clip(window_frames(spec.sampling(golden_settings(spec, **others))))
+    with calling(spec, extractor, "prepare or extract"):
+        return extractor.extract([[extractor.prepare(frame) for frame in frames]])
 
 
 def compute_golden_outputs(spec: ExtractorSpec, device: str) -> dict[str, GoldenOutput]:
     """Array → what this code gives on a torch device."""
+    return _summarize_rows(spec, _compute_rows(spec, device))
+
+
+def _summarize_rows(spec: ExtractorSpec, rows: Rows) -> dict[str, GoldenOutput]:
     array_specs = spec.arrays(golden_settings(spec))
-    rows = _compute_rows(spec, device)
     return {name: summarize_row(rows[name][0], array_specs[name]) for name in rows}
+
+
+def self_test_differences(spec: ExtractorSpec, device: str) -> list[str]:
+    """A sentence for each way in which the extractor differs here from its golden outputs.
+
+    Raises GoldenMissing, and ExtractorError if its code raises an error.
+    """
+    # Before the network is built: without them there is nothing to compare with.
+    known_outputs(spec)
+    rows = _compute_rows(spec, device)
+    # Rows that break the contract cannot be compared, and the contract says what to correct.
+    broken = row_faults(rows, spec.arrays(golden_settings(spec)), 1)
+    faults = [f"{spec.name}: {fault}" for fault in broken]
+    return faults or list(golden_differences(spec, _summarize_rows(spec, rows)))
 
 
 def precision_violations(spec: ExtractorSpec, device: str, numerics: Numerics) -> Iterator[str]:
@@ -132,6 +173,8 @@ def summarize_row(row: NDArray[Any], array_spec: ArraySpec | None = None) -> Gol
 
 
 def _decode_jpeg(data: NDArray[Any]) -> NDArray[Any]:
+    import cv2  # here, so that reading a golden file does not wait for it
+
     picture = cv2.imdecode(np.asarray(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError(
@@ -159,40 +202,24 @@ def golden_file(spec: ExtractorSpec) -> Path:
 def write_golden_file(spec: ExtractorSpec) -> Path:
     """Compute an extractor's golden outputs on this CPU and write them; returns the file.
 
-    Raises ValueError if the extractor gives other arrays or shapes than its spec says, or an array
-    of zeros, which would prove nothing.
+    `models.extractors.golden.proof` says first whether they prove anything.
     """
-    rows = _compute_rows(spec, "cpu")
-    faults = list(_contract_faults(spec, rows))
-    if faults:
-        raise ValueError("\n".join(faults))
-    array_specs = spec.arrays(golden_settings(spec))
-    outputs = {name: summarize_row(rows[name][0], array_specs[name]) for name in rows}
-    empty = [name for name, output in outputs.items() if not output.norm]
-    if empty:
-        raise ValueError(f"{spec.name}: {', '.join(empty)} is all zeros, which proves nothing")
+    outputs = compute_golden_outputs(spec, "cpu")
     path = golden_file(spec)
     entry = golden_entry(spec, outputs)
     path.write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
     return path
 
 
-def _contract_faults(spec: ExtractorSpec, rows: Rows) -> Iterator[str]:
-    array_specs = spec.arrays(golden_settings(spec))
-    if rows.keys() != array_specs.keys():
-        yield (
-            f"{spec.name}: extract gives the arrays {', '.join(sorted(rows))}, "
-            f"its spec says {', '.join(sorted(array_specs))}"
-        )
-        return
-    for name, array_spec in array_specs.items():
-        shape = rows[name][0].shape
-        item_shape = shape[1:] if array_spec.ragged else shape
-        if tuple(item_shape) != tuple(array_spec.item_shape):
-            yield (
-                f"{spec.name}.{name}: a row has the shape {tuple(item_shape)}, "
-                f"its ArraySpec says {tuple(array_spec.item_shape)}"
-            )
+def golden_advice(spec: ExtractorSpec, plugin: str = "") -> str:
+    """What to do without a golden file. `plugin` is the distribution of an extractor not ours."""
+    advice = (
+        f"run `python -m pipeline golden {spec.name}`, which writes it, and look at the shape and "
+        "the norm of each array in it"
+    )
+    if not plugin:
+        return advice
+    return f"{advice}; if {plugin} is not yours, its makers must ship this file as package data"
 
 
 def known_outputs(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
@@ -202,19 +229,22 @@ def known_outputs(spec: ExtractorSpec) -> dict[str, GoldenOutput]:
     """
     path = golden_file(spec)
     if not path.is_file():
-        raise GoldenMissing(f"{spec.name} is new here: it has no golden file {path.name}")
-    entry = json.loads(path.read_text())
+        raise GoldenMissing(f"{spec.name} has no golden file {path}")
     # Through JSON, so that tuples compare equal to lists.
     present = json.loads(json.dumps(golden_entry(spec, {})))
-    for key in ("numerics_version", "settings"):
-        if entry[key] != present[key]:
-            raise GoldenMissing(
-                f"{path.name} was made with {key} {entry[key]}, the code has {present[key]}"
-            )
-    return {
-        name: GoldenOutput(tuple(array["shape"]), array["norm"], tuple(array["projections"]))
-        for name, array in entry["arrays"].items()
-    }
+    try:
+        entry = json.loads(path.read_text())
+        made_with = {key: entry[key] for key in ("numerics_version", "settings")}
+        outputs = {
+            name: GoldenOutput(tuple(array["shape"]), array["norm"], tuple(array["projections"]))
+            for name, array in entry["arrays"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GoldenMissing(f"{path} is not a golden file ({error})") from error
+    for key, value in made_with.items():
+        if value != present[key]:
+            raise GoldenMissing(f"{path} was made with {key} {value}, the code has {present[key]}")
+    return outputs
 
 
 def golden_differences(spec: ExtractorSpec, found: Mapping[str, GoldenOutput]) -> Iterator[str]:

@@ -40,10 +40,10 @@ def test_what_binds_is_asked_about() -> None:
     } - {"v5.0/yolov5n.pt"}
 
 
-def test_every_network_has_published_weights() -> None:
-    assert {row.extractor for row in PUBLISHED_WEIGHTS.values()} == {
-        n for n, spec in EXTRACTORS.items() if spec.needs_weights
-    }
+def test_published_weights_are_of_networks() -> None:
+    """A network may have none: users then name a file of their own."""
+    published = {row.extractor for row in PUBLISHED_WEIGHTS.values()}
+    assert published <= {name for name, spec in EXTRACTORS.items() if spec.needs_weights}
 
 
 def test_an_unknown_name_lists_the_known() -> None:

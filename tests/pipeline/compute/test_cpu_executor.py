@@ -18,6 +18,7 @@ from pipeline.compute.cpu_executor import REQUESTS_PER_THREAD, RowExecutor
 from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.extraction.process_video import process_video
 from pipeline.media.media_file import Media
+from storage.base.errors import ExtractorFailed
 from tests.support.tiny_extractor import Tiny, tiny_variant
 from tests.support.videos import coded_video
 
@@ -109,7 +110,7 @@ def test_a_track_is_the_same_with_and_without_an_executor(
 
 def test_an_error_of_a_network_reaches_the_caller(tmp_path: Path, executor: RowExecutor) -> None:
     video, variant = coded_video(tmp_path / "v.mp4", 20), tiny_variant("tiny", EveryFrame(), 1)
-    with pytest.raises(RuntimeError, match="the network broke"):
+    with pytest.raises(ExtractorFailed, match="tiny failed in extract, at video v: RuntimeError"):
         process_video(
             "v", media(video), [(variant, Slow(fails_at=7))], InlineDecoder(), executor.compute
         )

@@ -76,6 +76,6 @@ def test_what_looks_right_and_is_wrong_does_not_start(tmp_path: Path) -> None:
 def test_an_extractor_without_known_numbers_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(
         SystemicFault,
-        match=r"no golden file other.golden.json: run `python -m pipeline golden",
+        match=r"no golden file /.*/jpeg_frames/other.golden.json: run `python -m pipeline golden",
     ):
         run_self_test(dataclasses.replace(frames.SPEC, name="other"), "cpu", tmp_path)

@@ -77,7 +77,7 @@ def test_what_no_extractor_makes_is_refused(tmp_path: Path) -> None:
     assert isinstance(settings, dict)
     for change, says in (
         ({"weights": "planted:1"}, "no extractor made"),
-        ({"extractor": "i3d"}, "no extractor made"),
+        ({"extractor": "i3d"}, "no extractor i3d here; a package may offer it"),
         ({"segments": {}}, "a new video has none"),
         ({"settings": {**settings, "tempo": 2}}, "there is no setting tempo"),
         (

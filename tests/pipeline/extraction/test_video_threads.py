@@ -21,7 +21,7 @@ from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.timing import WHOLE_SHARD, Times
 from pipeline.media.media_file import Media
 from pipeline.sampling.planner import VideoSampling
-from storage.base.errors import SystemicFault, VideoError
+from storage.base.errors import ExtractorFailed, SystemicFault, VideoError
 from storage.base.paths import Layout
 from storage.base.video_status import VideoStatus, failure_status
 from storage.features.manifest import logical_digest
@@ -181,7 +181,7 @@ def test_an_error_of_a_network_stops_all(
         raise RuntimeError("the network broke")
 
     monkeypatch.setattr("tests.support.tiny_extractor.Tiny.extract", broken)
-    with pytest.raises(RuntimeError, match="the network broke"):
+    with pytest.raises(ExtractorFailed, match=r"RuntimeError: the network broke, in .*py:"):
         run(job(tmp_path), videos, [InlineDecoder() for _ in range(3)])
     process.cached_extractor.cache_clear()
 

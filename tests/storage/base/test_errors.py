@@ -8,6 +8,7 @@ import pytest
 
 from storage.base.errors import (
     DiskFull,
+    ExtractorFailed,
     HighlightsError,
     IntegrityError,
     LeaseHeld,
@@ -45,6 +46,7 @@ EXAMPLES = [
     (LeaseLost(PATH, ""), "is gone: another process .* or its folder was renamed or removed"),
     (IntegrityError(PATH, "was altered"), r"shard_000\.json: was altered"),
     (UntrustedFile(PATH, "asks for another file"), "asks for another file"),
+    (ExtractorFailed("c3d failed in extract"), "^c3d failed in extract$"),
     (LookupFailed("no variant 'c3d'"), "^no variant 'c3d'$"),
 ]
 

@@ -10,6 +10,7 @@ import pytest
 
 from storage.base.errors import (
     DiskFull,
+    ExtractorFailed,
     HighlightsError,
     IntegrityError,
     LeaseHeld,
@@ -36,6 +37,7 @@ PLACE = Path("store")
         (DiskFull(PLACE, 2, 1), 4),
         (IntegrityError(PLACE, "x"), 5),
         (UntrustedFile(PLACE, "x"), 5),
+        (ExtractorFailed("x"), 6),
         (HighlightsError("x"), 1),
         (ZeroDivisionError(), 1),
     ],
@@ -63,6 +65,7 @@ class Fails(luigi.Task):
         ("RunIncomplete('3 of 9 videos wait')", 3, "3 of 9 videos wait"),
         ("DiskFull(Path('x'), 2000, 10)", 4, "it needs 2,000 bytes and the disk has 10 free"),
         ("IntegrityError(Path('x'), 'is torn')", 5, "x: is torn"),
+        ("ExtractorFailed('c3d failed in extract')", 6, "c3d failed in extract"),
         ("ZeroDivisionError('oh')", 1, "Traceback"),
     ],
 )

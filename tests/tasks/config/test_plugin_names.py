@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.registry import DATASETS
-from storage.base.errors import SettingsError
+from tasks.__main__ import main
 from tasks.config.luigi_sections import SECTIONS, plugin_section
 from tasks.config.settings import settings_faults
-from tasks.config.settings_reference import schema, template
 from tests.pipeline.datasets.test_plugin_reader import CODE
 from tests.support.plugins import install
 
@@ -52,14 +51,21 @@ def test_a_name_with_another_meaning_is_refused(site: Path, name: str, message: 
     assert plugin_section(name) is before or name == "Mine"
 
 
-def test_the_sections_of_plugins_are_listed_when_asked(site: Path) -> None:
+def test_the_sections_of_plugins_are_listed_when_asked(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     offer(site, "vh_named")
-    assert "[vh_named]" not in template()
-    assert template(with_plugins=True).endswith("\n\n[vh_named]\nmarks =\n")
-    assert "marks" in schema(with_plugins=True)["properties"]["vh_named"]["properties"]
+    assert main(["settings"]) == 0
+    assert "[vh_named]" not in capsys.readouterr().out
+    assert main(["settings", "--plugins"]) == 0
+    assert "\n\n[vh_named]\n" in capsys.readouterr().out
+    assert main(["settings", "vh_named"]) == 0
+    assert capsys.readouterr().out.endswith("marks =\n")
 
 
-def test_a_plugin_that_cannot_be_listed_is_named(site: Path) -> None:
+def test_a_plugin_that_cannot_be_listed_is_named(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     install(site, "my-data", "1", "video_highlights.datasets", "vh_named = vh_nothing_here:SPEC")
-    with pytest.raises(SettingsError, match="'vh_named' of my-data cannot be imported"):
-        template(with_plugins=True)
+    assert main(["settings", "--plugins"]) == 2
+    assert "'vh_named' of my-data cannot be imported" in capsys.readouterr().err

@@ -52,7 +52,11 @@ def test_every_setting_has_a_default_and_a_description() -> None:
 def test_the_settings_file_of_the_repository_changes_nothing() -> None:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(REPOSITORY / "workflows.cfg")
-    assert all(not parser.items(section) for section in parser.sections())
+    set_here = {section: dict(parser.items(section)) for section in parser.sections()}
+    assert not any(set_here.values()), (
+        "workflows.cfg of the repository changes nothing: put settings into a file of your own "
+        "(--config mine.cfg) or on the command line, such as --extract-extractors NAME"
+    )
 
 
 def test_all_faults_are_told_at_once_and_nothing_starts(tmp_path: Path) -> None:

@@ -4,14 +4,21 @@ be.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from pipeline.sampling.segment_alignment import SegmentAlignment
-from storage.base.video_status import DONE, failure_status
+from storage.base.video_status import DONE, REASONS, failure_status
 from storage.features.manifest import ManifestEntry
-from tasks.reporting.data_quality import frame_loss, rescaling_note, stream_choice
+from tasks.reporting.data_quality import (
+    QualityNotes,
+    frame_loss,
+    rescaling_note,
+    stream_choice,
+)
+from tasks.reporting.run_report import VariantSummary
 
 
 def test_a_rescaled_video_is_told_with_its_counts() -> None:
@@ -119,3 +126,31 @@ def test_a_file_of_several_films_says_which_was_read() -> None:
     assert stream_choice(entry(film, {"index": 2, "kind": "audio"})).startswith(told)
     assert stream_choice(entry({**film, "is_attached_picture": True})) == ""
     assert stream_choice(entry()) == stream_choice(ManifestEntry(DONE)) == ""
+
+
+@pytest.mark.parametrize(
+    ("done", "reasons", "common"),
+    [
+        (0, {"non_finite": ["a", "b"], "not_found": ["c"], "too_short": ["d"]}, "non_finite"),
+        (1, {"non_finite": ["a", "b"]}, ""),
+        (0, {"non_finite": ["a"], "unreadable": ["b"]}, ""),
+        (0, {"unreadable": ["a"]}, "unreadable"),
+        (0, {"not_found": ["a"]}, ""),
+        (0, {}, ""),
+    ],
+)
+def test_one_reason_for_all_videos_is_seen(
+    done: int, reasons: dict[str, list[str]], common: str
+) -> None:
+    states = Counter(REASONS[reason].state for reason, ids in reasons.items() for _ in ids)
+    summary = VariantSummary(
+        name="c3d-0",
+        weights="",
+        ids=done + sum(map(len, reasons.values())),
+        states={**states, DONE.state: done},
+        reasons=reasons,
+        notes=QualityNotes({}, {}, {}, {}),
+        rows=0,
+        size_bytes=0,
+    )
+    assert summary.common_reason == common

@@ -117,7 +117,7 @@ def test_an_error_in_forward_names_its_file_and_line(
         (
             'name="vh_linear"',
             'name="another"',
-            ["'vh_linear' of my-linear calls itself 'another'; give its entry point"],
+            ["is called 'vh_linear', but its ModelSpec has name='another'; write the same name"],
         ),
     ],
 )

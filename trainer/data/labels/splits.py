@@ -6,6 +6,8 @@ hash. It is for catalogs that publish no split.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from storage.base.errors import LookupFailed, SettingsError
 from storage.catalog.catalog import Catalog
 from storage.catalog.splits import (
@@ -28,6 +30,21 @@ def grouping_name(catalog: Catalog, settings: DataSettings) -> str:
         return settings.grouping
     rule = label_rule(catalog)
     return rule.grouping if rule else ""
+
+
+def without_absent_domain(
+    catalog: Catalog, settings: DataSettings
+) -> tuple[DataSettings, tuple[str, ...]]:
+    """The settings and no note; for a catalog without domains, no domain and a note.
+
+    Recipes of papers name a domain of their dataset. Settings that need two domains stay, and are
+    refused where they are used.
+    """
+    needs_two = settings.source or settings.against != "nothing"
+    if DOMAIN_GROUPING in catalog.groupings or not settings.domain or needs_two:
+        return settings, ()
+    note = f"{catalog.name} has no domains: data.domain = {settings.domain!r} is left out"
+    return replace(settings, domain=""), (note,)
 
 
 def split_videos(

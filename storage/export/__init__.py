@@ -1,0 +1,1 @@
+"""Exports: features of a store written in the forms that other programs read."""

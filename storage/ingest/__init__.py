@@ -1,0 +1,1 @@
+"""Imports: features that others published become a variant of a store."""
