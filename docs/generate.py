@@ -27,6 +27,7 @@ from models.settings_binding import descriptions
 from storage.base.video_status import REASONS, State
 from tasks.config import settings_reference
 from tests.folders import MAY_IMPORT, PACKAGES, purpose_of
+from trainer.config import recipe_reference
 from video_highlights import task_names
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,6 +51,7 @@ def pages() -> dict[str, str]:
         "docs/reference/commands.md": command_page,
         "docs/reference/tasks.md": task_page,
         "docs/reference/settings.md": settings_page,
+        "docs/reference/recipes.md": recipe_page,
         "docs/reference/python-api.md": api_page,
         "docs/decisions/index.md": decision_page,
     }
@@ -209,6 +211,17 @@ def settings_page() -> str:
     )
 
 
+def recipe_page() -> str:
+    """Every table and setting of a recipe."""
+    return _page(
+        "Settings of recipes",
+        "A recipe is a TOML file: see [add a recipe](../how-to/add-a-recipe.md). It lists only "
+        "what differs from these defaults. `--set TABLE.KEY=VALUE` changes one setting of a run. "
+        'TOML has no null: an empty text, `""`, stands for it.',
+        *recipe_reference.page(),
+    )
+
+
 API = {
     "Reading a store": [
         "storage.FeatureStore",
@@ -238,7 +251,19 @@ API = {
     "Adding to it": [
         "models.extractors.base.contract.ExtractorSpec",
         "models.highlight.base.contract.ModelSpec",
+        "models.highlight.base.contract.Batch",
+        "models.highlight.base.contract.Scores",
+        "models.highlight.base.history.single_vector_array",
         "pipeline.datasets.registry.DatasetSpec",
+        "pipeline.datasets.registry.SourceFile",
+        "pipeline.datasets.parsing.parsed_dataset.ParsedDataset",
+        "storage.catalog.catalog.Catalog",
+        "storage.catalog.catalog.default_shard_count",
+        "storage.base.records.Video",
+        "storage.base.records.User",
+        "storage.base.records.Link",
+        "storage.base.records.Annotation",
+        "storage.base.errors.SettingsError",
     ],
 }
 """Heading → what a user may import, in the order of the page."""

@@ -93,6 +93,11 @@ class Registry(dict[str, Row], Generic[Row]):
         """The names that other distributions offer; imports none of them."""
         return frozenset(point.name for point in self.entry_points())
 
+    def plugin_package(self, name: str) -> str:
+        """The top-level package of a plug-in that was loaded; empty for a row of ours."""
+        modules = [point.module for point in self.entry_points() if point.name == name]
+        return modules[0].partition(".")[0] if modules and name in self.plugins else ""
+
     def check_name(self, name: str) -> None:
         """Raise PluginError if a name is offered by two distributions, or by one and by us."""
         offered = [point for point in self.entry_points() if point.name == name]

@@ -57,10 +57,11 @@ def bind(
     faults = [unknown_name(f"{where}{name}", name, fields) for name in table.keys() - fields]
     known = {name: given for name, given in table.items() if name in fields}
     values, unfit = _convert_all(kind, known, where, from_text=from_text)
-    missing = [name for name, field in fields.items() if _is_required(field) and name not in table]
+    required = {name for name, field in fields.items() if _is_required(field)}
     faults += unfit
-    faults += [f"{where}{name} is missing" for name in missing]
-    settings, refused = _construct(kind, values, where, can_construct=not missing)
+    faults += [f"{where}{name} is missing" for name in fields if name in required - table.keys()]
+    # A value that was not converted is missing too, and its fault is listed already.
+    settings, refused = _construct(kind, values, where, can_construct=required <= values.keys())
     faults += refused
     return Bound(None if faults else settings, tuple(faults))
 

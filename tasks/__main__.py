@@ -38,7 +38,11 @@ def make_parser() -> argparse.ArgumentParser:
     settings.add_argument(
         "section",
         nargs="*",
-        help="only these sections, such as c3d; also that of an installed package's extractor",
+        help="only these sections, such as c3d; also that of an installed package's extractor or "
+        "dataset",
+    )
+    settings.add_argument(
+        "--plugins", action="store_true", help="also the sections of all installed packages"
     )
     settings.add_argument("--schema", action="store_true", help="print a JSON Schema instead")
     settings.set_defaults(run=_settings)
@@ -141,7 +145,7 @@ def _settings(options: argparse.Namespace, others: Sequence[str]) -> int:
     if others:
         make_parser().error(f"unrecognized arguments: {' '.join(others)}")
     try:
-        sections = _sections(options.section)
+        sections = _sections(options.section, with_plugins=options.plugins)
     except (PluginError, SettingsError) as error:
         print(error, file=sys.stderr)
         return Exit.SETTINGS
@@ -149,17 +153,18 @@ def _settings(options: argparse.Namespace, others: Sequence[str]) -> int:
     return Exit.DONE
 
 
-def _sections(names: Sequence[str]) -> dict[str, type[Any]]:
+def _sections(names: Sequence[str], *, with_plugins: bool) -> dict[str, type[Any]]:
     """The named sections; without a name, all of ours and those of the settings file's plug-ins."""
     from luigi.configuration import get_config
 
-    from tasks.config.sections import SECTION_TYPES, section_types_of
+    from tasks.config.sections import SECTION_TYPES, plugin_section_names, section_types_of
 
+    offered = plugin_section_names() if with_plugins else ()
     if names:
-        return section_types_of(names)
+        return section_types_of([*names, *offered])
     listed = get_config().get("extract", "extractors", "", raw=True)
     extractors = [name.strip().partition(".")[0] for name in listed.split(",")]
-    return {**SECTION_TYPES, **section_types_of(filter(None, extractors))}
+    return {**SECTION_TYPES, **section_types_of([*filter(None, extractors), *offered])}
 
 
 def run_task(words: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 from luigi.task_register import Register, TaskClassException
 
+from pipeline.datasets.registry import DATASETS
 from storage.base.errors import SettingsError
 from tasks.config.exit_codes import Exit
 from tasks.config.luigi_sections import SECTIONS, plugin_section
@@ -44,6 +45,7 @@ class CheckedParser(argparse.ArgumentParser):
         _add_plugin_options(self, self.parse_known_args(args)[0])
         known, others = self.parse_known_args(args, namespace)
         given = vars(known)
+        others = _without_options_of_unknown_catalog(others, given.get("catalog"))
         faults = [*self._unknown(others), *_luigi_faults(given), *_task_faults(self.task, given)]
         if faults:
             with _parsed_options(known):
@@ -52,7 +54,7 @@ class CheckedParser(argparse.ArgumentParser):
         return known
 
     def error(self, message: str) -> Any:
-        """An option without its value, or an abbreviation of several options."""
+        """An option without its value."""
         exit_with_faults([message])
 
     def _unknown(self, words: Sequence[str]) -> Iterator[str]:
@@ -93,6 +95,8 @@ def install_command_line_checks(settings_faults: FaultsOf) -> None:
         checked.settings_faults = settings_faults
         # Luigi made the parser already; with another class, its next call ends up in ours.
         checked.__class__ = CheckedParser
+        # `--mine-mark` for `--mine-marks` would mean another option once there are two such.
+        checked.allow_abbrev = False
 
     setattr(CmdlineParser, HELP_CHECK, staticmethod(check))
 
@@ -112,6 +116,24 @@ def _add_plugin_options(parser: argparse.ArgumentParser, known: argparse.Namespa
         for key, _ in section.get_params() if section is not None else ():
             option = f"--{name}-{key}".replace("_", "-")
             parser.add_argument(option, dest=f"{name}_{key}", help=f"setting {key} of {name}")
+
+
+def _without_options_of_unknown_catalog(words: list[str], catalog: str | None) -> list[str]:
+    """The unknown words without `--CATALOG-key VALUE`, if nothing offers that catalog.
+
+    The fault is then the name of the catalog, which `load_settings` reports.
+    """
+    is_known = not catalog or catalog in DATASETS or catalog in DATASETS.plugin_names()
+    if is_known or catalog in SECTIONS:
+        return words
+    kept, is_value = [], False
+    for word in words:
+        is_option = word.startswith("--")
+        is_of_catalog = word.startswith(f"--{catalog}-")
+        if not is_of_catalog and (is_option or not is_value):
+            kept.append(word)
+        is_value = is_of_catalog and "=" not in word
+    return kept
 
 
 def exit_with_faults(faults: Sequence[str]) -> NoReturn:

@@ -6,21 +6,38 @@ before; a recipe that lacks some fails and names them.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import luigi
 
 from pipeline.compute.devices import resolve_device
+from pipeline.datasets.registry import DATASETS
 from storage.base.errors import LookupFailed, SettingsError
+from storage.base.paths import Layout
+from storage.catalog.catalog import CATALOG_NAME
 from tasks.config.exit_codes import check_before_start
 from tasks.config.luigi_sections import CommaList
-from tasks.config.settings import Settings, load_settings, settings_faults
+from tasks.config.settings import Settings, load_settings
 from tasks.execution import progress
 
 if TYPE_CHECKING:
     from trainer.paper_tables.reproduce import TableRequest
     from trainer.training.fit import Run
+
+
+def _training_settings(catalog: str) -> Settings:
+    """All of `workflows.cfg`, checked, also for a catalog on disk that no dataset makes.
+
+    Such as a planted store: it has only a place, and the rest is as for the sample.
+    """
+    if catalog not in DATASETS and catalog not in DATASETS.plugin_names():
+        sample = load_settings("sample")
+        layout = Layout(sample.layout.root, catalog)
+        if CATALOG_NAME.fullmatch(catalog) and layout.catalog_file.is_file():
+            return dataclasses.replace(sample, layout=layout)
+    return load_settings(catalog)
 
 
 class _CatalogTask(luigi.Task):
@@ -40,13 +57,14 @@ class _CatalogTask(luigi.Task):
 
     def check(self) -> None:
         """Raise SettingsError with all faults of the command line and of `workflows.cfg`."""
-        faults = list(settings_faults(self.catalog))
-        try:
-            self.look_up()
-        except SettingsError as error:
-            faults += error.faults
-        except LookupFailed as error:
-            faults.append(str(error))
+        faults: list[str] = []
+        for step in (lambda: _training_settings(self.catalog), self.look_up):
+            try:
+                step()
+            except SettingsError as error:
+                faults += error.faults
+            except LookupFailed as error:
+                faults.append(str(error))
         if faults:
             raise SettingsError(tuple(faults))
 
@@ -57,7 +75,7 @@ class _CatalogTask(luigi.Task):
     @property
     def settings(self) -> Settings:
         """All of `workflows.cfg`, checked."""
-        return load_settings(self.catalog)
+        return _training_settings(self.catalog)
 
 
 class TrainModel(_CatalogTask):
@@ -89,9 +107,11 @@ class TrainModel(_CatalogTask):
         return run.run_folder(run.data()) / "model.safetensors"
 
     def complete(self) -> bool:
-        """Whether the network is trained, on the features that are there now."""
+        """Whether the network is trained, on the present features and by the present code."""
+        from trainer.training.fit import is_trained
+
         try:
-            return self.model().is_file()
+            return is_trained(self.training_run(), self.model())
         except LookupFailed:
             return False
 
@@ -115,13 +135,12 @@ class ScoreModel(TrainModel):
 
     def complete(self) -> bool:
         """Whether scores of this network and split are there."""
-        from storage.scores import score_run_names
-        from trainer.inference.score_run import EvalRequest
+        from trainer.inference.score_run import EvalRequest, are_scores_current
 
         if not super().complete():
             return False
         request = EvalRequest(self.model(), self.settings.layout.folder, self.split)
-        return request.name in score_run_names(request.layout)
+        return are_scores_current(request)
 
     def run(self) -> None:
         """Score the split and save the scores."""

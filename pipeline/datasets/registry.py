@@ -6,10 +6,11 @@ Paths on this machine are not stored here; they are settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from models.plugin_errors import EXPECTED, describe, place_in_package
 from models.registry import PluginError, Registry
-from pipeline.datasets.parsing.parsed_dataset import DatasetReader
+from pipeline.datasets.parsing.parsed_dataset import DatasetReader, ParsedDataset
 from pipeline.datasets.readers import (
     activitynet,
     category_videos,
@@ -20,7 +21,7 @@ from pipeline.datasets.readers import (
     youtube_highlights,
 )
 from pipeline.datasets.readers.phd2 import read_phd2
-from storage.base.errors import LookupFailed
+from storage.base.errors import DatasetError, LookupFailed, SettingsError
 from storage.base.records import JSON
 
 
@@ -267,6 +268,40 @@ def dataset_spec(name: str) -> DatasetSpec:
     Raises LookupFailed, which lists the known names or says what is wrong with the plug-in.
     """
     try:
-        return DATASETS[name]
+        spec = DATASETS[name]
     except (KeyError, PluginError) as error:
         raise LookupFailed(str(error.args[0])) from error
+    if name not in DATASETS.plugins:
+        return spec
+    return replace(spec, read=_PluginReader(name, spec.read))
+
+
+@dataclass(frozen=True)
+class _PluginReader:
+    """Calls the reader of a plug-in; its mistakes, and those of its files, raise DatasetError."""
+
+    name: str
+    reader: DatasetReader
+
+    def __call__(
+        self, sources: Mapping[str, bytes], *, name: str, shard_count: int | None = None
+    ) -> ParsedDataset:
+        plugin = DATASETS.plugins[self.name]
+        owner = f"the reader of {self.name}, from {plugin.distribution} {plugin.version},"
+        try:
+            parsed: object = self.reader(sources, name=name, shard_count=shard_count)
+        except SettingsError as error:
+            raise DatasetError(error.faults) from error
+        except EXPECTED as error:
+            place = place_in_package(error, DATASETS.plugin_package(self.name))
+            where = f" in {place}" if place else ""
+            raise DatasetError((f"{owner} failed{where}: {describe(error)}",)) from error
+        if not isinstance(parsed, ParsedDataset):
+            raise DatasetError(
+                (f"{owner} returned a {type(parsed).__name__}; it must return a ParsedDataset",)
+            )
+        if parsed.catalog.name != name:
+            raise DatasetError(
+                (f"{owner} named its catalog {parsed.catalog.name!r}; it must be {name!r}",)
+            )
+        return parsed

@@ -2,6 +2,7 @@
 
     HighlightsError
     ├── SettingsError       settings are wrong; carries all faults, not only the first
+    │   └── DatasetError    the files of a dataset are wrong, or the code that reads them
     ├── VideoError          one video cannot be used; becomes its status, never a crash
     ├── SystemicFault       the machine or the network is at fault: stop, report, resume later
     │   ├── DiskFull        a write met a full disk
@@ -35,13 +36,16 @@ class SettingsError(HighlightsError):
         super().__init__(faults)
         self.faults = faults
 
+    heading = "these settings must be corrected before anything starts:"
+
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                "these settings must be corrected before anything starts:",
-                *(f"  - {fault}" for fault in self.faults),
-            ]
-        )
+        return "\n".join([self.heading, *(f"  - {fault}" for fault in self.faults)])
+
+
+class DatasetError(SettingsError):
+    """The files of a dataset cannot be read, or the code that reads them fails."""
+
+    heading = "this dataset cannot be read; correct its files, or the code that reads them:"
 
 
 class VideoError(HighlightsError):

@@ -12,9 +12,11 @@ import math
 from typing import Any
 
 import luigi
+from luigi.task_register import Register
 
 from models.extractors.registry import EXTRACTORS
 from pipeline.datasets.registry import DATASETS
+from storage.catalog.catalog import CATALOG_NAME
 from tasks.config.sections import SECTION_TYPES, dataset_section, extractor_section, type_name
 
 
@@ -99,11 +101,37 @@ listed.
 """
 
 
+_LUIGIS = frozenset({*Register.task_names(), "email", "logging", "resources", "retcode"})
+RESERVED = frozenset(SECTIONS) | _LUIGIS
+"""Names of sections, ours and Luigi's, that no plug-in's dataset or extractor can have."""
+
+
+def dataset_name_fault(name: str) -> str:
+    """Why a plug-in's dataset cannot have this name; empty if it can, and for a dataset of ours.
+
+    Its settings would stand in a section that has another meaning.
+    """
+    if name in DATASETS or name not in DATASETS.plugin_names():
+        return ""
+    if not CATALOG_NAME.fullmatch(name):
+        return f"a dataset is named like 'phd2', in 1 to 64 of a-z 0-9 _ -; got {name!r}"
+    if name in EXTRACTORS or name in EXTRACTORS.plugin_names():
+        return f"dataset {name!r} has the name of an extractor; give its entry point another name"
+    if name in RESERVED:
+        return (
+            f"dataset {name!r} of a plug-in has the name of a settings section, [{name}]; "
+            "give its entry point another name"
+        )
+    return ""
+
+
 def plugin_section(name: str) -> type[luigi.Config] | None:
     """The section of a plug-in's extractor or dataset; None if nothing has that name.
 
     It is made when it is first asked for, which imports the plug-in. Raises PluginError.
     """
+    if name in RESERVED:
+        return SECTIONS.get(name)
     if name not in SECTIONS and name in EXTRACTORS.plugin_names():
         SECTIONS[name] = extractor_luigi_section(name, name)
     if name not in SECTIONS and name in DATASETS.plugin_names():

@@ -232,8 +232,13 @@ def extractor_descriptions(kind: type[Any]) -> dict[str, str]:
     return found
 
 
+def plugin_section_names() -> tuple[str, ...]:
+    """The sections that installed packages offer, ascending; imports none of them."""
+    return tuple(sorted({*EXTRACTORS.plugin_names(), *DATASETS.plugin_names()}))
+
+
 def section_types_of(names: Iterable[str]) -> dict[str, type[Any]]:
-    """Section → its class, of extractors by name, ours and those of plug-ins.
+    """Section → its class, of extractors and datasets by name, ours and those of plug-ins.
 
     Imports the plug-ins. Raises PluginError, and SettingsError for an unknown name.
     """
@@ -241,6 +246,9 @@ def section_types_of(names: Iterable[str]) -> dict[str, type[Any]]:
     for name in dict.fromkeys(names):
         if name in SECTION_TYPES:
             types[name] = SECTION_TYPES[name]
+            continue
+        if name in DATASETS.plugin_names():
+            types[name] = dataset_section(name, DATASETS[name])
             continue
         try:
             types[name] = extractor_section(EXTRACTORS.chosen(name))

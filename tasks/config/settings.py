@@ -40,7 +40,12 @@ from storage.base.paths import VARIANT_NAME, Layout, folder_faults
 from storage.catalog.catalog import Catalog
 from tasks.config import own_catalogs
 from tasks.config.cluster_settings import ClusterSettings
-from tasks.config.luigi_sections import SECTIONS, extractor_luigi_section, plugin_section
+from tasks.config.luigi_sections import (
+    SECTIONS,
+    dataset_name_fault,
+    extractor_luigi_section,
+    plugin_section,
+)
 from tasks.config.luigi_values import value_faults
 from tasks.config.slurm_settings import SlurmSettings
 from tasks.config.unknown_keys import unknown_keys
@@ -142,6 +147,9 @@ def _own_catalog_faults(catalog: str) -> Iterator[str]:
 
 def _dataset_faults(catalog: str) -> Iterator[str]:
     """What is wrong with the name of a catalog; loads the dataset of a plug-in."""
+    if fault := dataset_name_fault(catalog):
+        yield fault
+        return
     try:
         dataset_spec(catalog)
         DATASETS.check_name(catalog)

@@ -7,7 +7,7 @@ are saved under its sha256, and each manifest is read once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from storage.features.manifest_index import ShardSummary
 from storage.files.atomic_write import publish
 from storage.files.checksummed_json import read_sealed, seal
 
-KIND = 3
+KIND = 4
 """Raise it when the notes change, so that the manifests are read again."""
 
 
@@ -37,6 +37,8 @@ class QualityNotes:
     """Videos with another number of frames than the annotated one: both counts."""
     files: Mapping[str, str]
     """Videos with several files in the folder, or with another one before: which was read."""
+    ends: Mapping[str, str] = field(default_factory=dict)
+    """Every decoded video: the second at which its last frame ends."""
 
 
 def quality_notes(
@@ -130,10 +132,17 @@ def file_choice(entry: ManifestEntry) -> str:
     return "; ".join(notes)
 
 
+def decoded_end(entry: ManifestEntry) -> str:
+    """The second at which the last frame ends; empty if the facts do not say."""
+    end = _facts(entry, "decode").get("end_seconds")
+    return f"{end:.3f}" if isinstance(end, float) else ""
+
+
 _NOTES: Mapping[str, Callable[[ManifestEntry], str]] = {
     "losses": frame_loss,
     "choices": stream_choice,
     "rescaled": rescaling_note,
     "files": file_choice,
+    "ends": decoded_end,
 }
 """Kind of note, in the order of `QualityNotes` → the function that makes it of an entry."""

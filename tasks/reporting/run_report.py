@@ -28,6 +28,7 @@ from tasks.execution.progress import print_line
 from tasks.reporting import timing
 from tasks.reporting.availability import save_availability
 from tasks.reporting.data_quality import QualityNotes, quality_notes
+from tasks.reporting.label_quality import label_lines
 
 WAITING = (State.PENDING, State.QUARANTINED)
 NON_FINITE, TOO_SHORT = "non_finite", "too_short"
@@ -144,7 +145,7 @@ def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None
         scope = f"{len(shards)} of {scope}"
     users = f"{len(catalog.users)} users"
     print_line(f"\n{catalog.name}: {len(catalog.videos)} videos, {users}, {scope}")
-    for line in _summary_lines(summaries):
+    for line in (*_summary_lines(summaries), *_label_lines(catalog, summaries)):
         print_line(line)
     picture = _save_and_draw(layout, variants, summaries, shards)
     if is_whole:
@@ -158,6 +159,10 @@ def report_run(settings: Settings, shards: Sequence[int], run_name: str) -> None
         print_line(f"picture  {picture}")
     _raise_if_nothing_finite(summaries)
     _raise_if_waiting(summaries)
+
+
+def _label_lines(catalog: Catalog, summaries: Sequence[VariantSummary]) -> Iterator[str]:
+    return label_lines(catalog, [summary.notes for summary in summaries])
 
 
 def _raise_if_nothing_finite(summaries: Sequence[VariantSummary]) -> None:

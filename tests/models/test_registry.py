@@ -96,6 +96,29 @@ def test_a_name_that_two_plugins_offer_is_refused(site: Path) -> None:
         registry()["theirs"]
 
 
+def test_a_row_that_calls_itself_otherwise_is_refused(site: Path) -> None:
+    source = f"{ROW}ROW = Row('x')\nROW.name = 'another'"
+    install(site, "other", "1", GROUP, "theirs = vh_misnamed:ROW", vh_misnamed=source)
+    with pytest.raises(PluginError, match="but its Row has name='another'"):
+        registry()["theirs"]
+
+
+def test_an_unknown_name_offers_a_near_one(site: Path) -> None:
+    install(site, "other", "1", GROUP, "theirs = vh_unused:ROW")
+    with pytest.raises(KeyError, match=r"'their'; choose one of ours, theirs; did you mean"):
+        registry()["their"]
+
+
+def test_the_package_of_a_plugin(site: Path) -> None:
+    code = f"{ROW}ROW = Row('x')"
+    install(site, "other", "1", GROUP, "theirs = vh_packaged:ROW", vh_packaged=code)
+    things = registry()
+    assert things.plugin_package("theirs") == ""  # not loaded yet
+    assert things["theirs"].text == "x"
+    assert things.plugin_package("theirs") == "vh_packaged"
+    assert things.plugin_package("ours") == ""
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

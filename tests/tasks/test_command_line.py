@@ -106,6 +106,17 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
         ["ReproduceTable", "--catalog", "sample", "--changes", "a=1"],
         ["--changes takes a JSON list such as"],
     ),
+    (
+        ["BuildFeatures", "--catalog", "sample", "--data-shard", "2"],
+        ["there is no option --data-shard; near are --data-shards"],
+    ),
+    (
+        ["BuildFeatures", "--catalog", "tvsun", "--tvsun-annotations", "x"],
+        [
+            "before anything starts:\n  - unknown dataset 'tvsun'; choose one of activitynet,",
+            "did you mean tvsum?",
+        ],
+    ),
     (["ExtractShard", "--catalog", "nosuch", "--shard", "0"], ["unknown dataset 'nosuch'"]),
 ]
 

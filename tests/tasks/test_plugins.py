@@ -236,8 +236,8 @@ def test_the_dataset_of_the_guide_is_built(tmp_path: Path) -> None:
     broken = run(tmp_path, site, *build)
     assert broken.returncode == 2, broken.stdout + broken.stderr
     message = broken.stdout + broken.stderr
-    assert "the reader of mine, from my-marks 1, failed in" in message
-    assert "could not convert string to float: 'soon'" in message
+    assert "this dataset cannot be read" in message
+    assert "line 2 of marks: could not convert string to float: 'soon'" in message
 
 
 GUIDE = (REPOSITORY / "docs" / "how-to" / "add-an-extractor.md").read_text()

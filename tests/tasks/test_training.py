@@ -59,3 +59,16 @@ def test_a_table_is_made_and_shown(place: Path) -> None:
         for path in (place / "data" / "sample" / "report").glob("*.json")
     }
     assert reports == {"mha-fusion-4", "mha-fusion-6"}
+
+
+def test_a_planted_store_needs_no_dataset_of_its_name(tmp_path: Path) -> None:
+    synthesize_users(tmp_path / "data", PLANTED, TIMING, name="planted")
+    words = [*command("TrainModel", *OPTIONS, "--recipe", "highlight_svm")[1:]]
+    words[words.index("sample")] = "planted"
+    ended = run_luigi(tmp_path, *words, preload=TRAINER)
+    assert ended.returncode == 0, ended.stderr
+    assert list((tmp_path / "data" / "planted").glob("runs/*/model.safetensors"))
+    words[words.index("planted")] = "plated"
+    absent = run_luigi(tmp_path, *words, preload=TRAINER)
+    assert absent.returncode == 2
+    assert "unknown dataset 'plated'" in absent.stderr

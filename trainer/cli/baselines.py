@@ -2,7 +2,7 @@
 
 The baselines are chance, position in the video and duration; annotated videos have an oracle too.
 Users' targets are shown beside published numbers, and catalogs of domains have a line for each
-domain. Only annotations are needed: a catalog that was built, and no video.
+domain. Annotations are enough where they state the durations of videos; others need features.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from storage import FeatureStore
 from storage.catalog.catalog import Catalog, read_catalog
+from storage.features.store import VariantReader
 from trainer.cli.options import add_folder, add_seeds, check_at_least_one
 from trainer.data.labels.annotator_labels import label_rule
 from trainer.data.labels.splits import split_videos
@@ -66,15 +69,35 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     elif label_rule(catalog) is not None:
         yield from video_table(catalog, options.split, options.grouping, options.seeds)
     else:
-        yield from _user_table(catalog, options.split, options.seeds)
+        yield from _user_table(catalog, options.split, options.seeds, options.folder)
 
 
-def _user_table(catalog: Catalog, split: str, seeds: int) -> Iterator[str]:
-    targets = find_targets(catalog, split)
+def _user_table(catalog: Catalog, split: str, seeds: int, folder: Path) -> Iterator[str]:
+    targets = find_targets(catalog, split, durations=_decoded_durations(catalog, folder))
     rows = {name: _runs(name, targets, seeds) for name in BASELINES}
     # The published row is only comparable on the same users.
     published = PUBLISHED if (catalog.name, split) == PUBLISHED_ON else {}
     yield from table(f"{catalog.name} {split}", rows, published)
+
+
+def _decoded_durations(catalog: Catalog, folder: Path) -> dict[str, float]:
+    """Seconds of the videos whose duration the catalog does not claim, where they have features."""
+    unknown = [one.video_id for one in catalog.videos if one.claimed_duration_seconds is None]
+    durations: dict[str, float] = {}
+    store = FeatureStore(folder)
+    for name in store.variants() if unknown else ():
+        reader = store[name]
+        for video_id in unknown:
+            if video_id in reader and video_id not in durations:
+                durations[video_id] = _decoded_seconds(reader, video_id)
+    return durations
+
+
+def _decoded_seconds(reader: VariantReader, video_id: str) -> float:
+    """When the last frame ends; when the last row ends, of features that were not decoded."""
+    decoded = reader.entry(video_id).facts.get("decode")
+    end = decoded.get("end_seconds") if isinstance(decoded, dict) else None
+    return float(end) if isinstance(end, float) else float(reader[video_id].spans[:, 1].max())
 
 
 def _runs(name: str, targets: Targets, seeds: int) -> list[Evaluation]:

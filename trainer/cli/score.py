@@ -43,6 +43,9 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     yield f"scores   {request.layout.scores(request.name)}"
     for mark in answers.provenance.marks:
         yield f"NOTE     {mark}"
+    changes = answers.provenance.settings.get("code_changes")
+    for change in changes if isinstance(changes, list) else []:
+        yield f"NOTE     the code has changed since training: {change}"
     for metric, interval in confidence_intervals([measured]).items():
         yield f"{metric:<18} {interval}"
     reasons = sorted(Counter(measured.dropped.values()).items())

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from models.highlight.base.contract import ModelSpec
 from models.highlight.registry import HIGHLIGHT_MODELS
+from models.registry import PluginError
 from models.validation import above, at_least, between, one_of, unit_interval
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
@@ -27,6 +28,7 @@ from trainer.config.toml_binding import bind, check_arguments
 from trainer.data.sources.settings import DataSettings
 from trainer.losses.registry import (
     DOMAIN_OBJECTIVES,
+    OBJECTIVES,
     make_domain_objective,
     make_objective,
     objective_function,
@@ -295,13 +297,26 @@ def _is_list_of_texts(value: object) -> bool:
 
 
 def _model_spec(recipe: str, model: str) -> ModelSpec:
+    if not model:
+        raise SettingsError(
+            (f'recipe {recipe} names no model: add a table [model] with name = "NAME"',)
+        )
     try:
-        return HIGHLIGHT_MODELS[model]
-    except KeyError as error:
+        spec = HIGHLIGHT_MODELS[model]
+        HIGHLIGHT_MODELS.check_name(model)  # also of ours: a plug-in may offer the same name
+        return spec
+    except (KeyError, PluginError) as error:
         raise SettingsError((f"recipe {recipe}: {error.args[0]}",)) from error
 
 
 def _check_objective(recipe: str, name: str, settings: Mapping[str, Any]) -> None:
+    if not name:
+        raise SettingsError(
+            (
+                f"recipe {recipe} names no objective: add a table [objective] with name = "
+                f'"NAME", one of {", ".join(sorted({**OBJECTIVES, **DOMAIN_OBJECTIVES}))}',
+            )
+        )
     try:
         check_arguments(objective_function(name), settings, f"recipe {recipe}: objective {name}")
         make = make_domain_objective if name in DOMAIN_OBJECTIVES else make_objective

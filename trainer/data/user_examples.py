@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
+from storage.catalog.user_splits import describe_splits
 from trainer.data.sources.features import Features
 from trainer.data.sources.settings import DataSettings
 
@@ -149,7 +150,10 @@ def list_examples(
     """
     users, holdout = split_users(catalog, split, settings)
     if split != "all" and not users:
-        raise SettingsError((f"{catalog.name} has no users in the split {split!r}",))
+        present = describe_splits(catalog, split)
+        raise SettingsError(
+            (f"{catalog.name} has no users in the split {split!r}; it has {present}",)
+        )
     if users:
         candidates = _user_examples(catalog, users, settings, is_training=expand is not None)
     else:

@@ -18,6 +18,7 @@ import numpy as np
 
 from storage.base.errors import SettingsError
 from storage.catalog.catalog import Catalog
+from storage.catalog.user_splits import describe_splits
 from storage.scores import Key, ScoreTrack
 from trainer.evaluation.statistics import Evaluation
 from trainer.evaluation.time_grid import Counts, TimeGrid
@@ -129,9 +130,9 @@ def _target_pairs(catalog: Catalog, split: str, users: Collection[str] | None) -
         if link.role == "target" and link.user_id in wanted:
             pairs.append((link.user_id, link.video_id))
     if not pairs:
-        splits = ", ".join(sorted({user.split for user in catalog.users})) or "none"
+        present = describe_splits(catalog, split)
         raise SettingsError(
-            (f"{catalog.name} has no targets in the split {split!r}; it has the splits {splits}",)
+            (f"{catalog.name} has no targets in the split {split!r}; its users: {present}",)
         )
     return pairs
 

@@ -5,17 +5,23 @@ Nothing is dropped here: an ID without a value has to be passed as dropped, with
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.base.errors import SettingsError
 from storage.base.fingerprint import ids_sha256
 from trainer.metrics.ranking import Floats
 
 RESAMPLES = 2000
 LEVEL = 0.95
+UNMEASURED = (
+    "A target has an unknown_duration until its video has features, and an empty_truth if no mark "
+    "lies inside its video"
+)
 _CHUNK = 250
 """Resamples drawn at once, to bound memory: 250 × 100,000 users take 200 MB."""
 
@@ -169,7 +175,10 @@ def paired_gain(
 
 
 def _check_comparable(runs: Sequence[Evaluation]) -> Evaluation:
-    """The first run. Raises ValueError unless all are over the same IDs and metrics."""
+    """The first run. Raises ValueError unless all are over the same IDs and metrics.
+
+    SettingsError if no id has a value.
+    """
     if not runs:
         raise ValueError("no run was given: nothing to average")
     first = runs[0]
@@ -180,8 +189,13 @@ def _check_comparable(runs: Sequence[Evaluation]) -> Evaluation:
                 "keep the ids both have"
             )
     if not first.ids:
-        raise ValueError(
-            f"no id has a value under {first.protocol}; dropped: {dict(first.dropped)}"
+        reasons = Counter(first.dropped.values())
+        dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        raise SettingsError(
+            (
+                f"no user or video can be measured under {first.protocol}; dropped: "
+                f"{dropped or 'none'}. {UNMEASURED}",
+            )
         )
     return first
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from models.highlight.base.contract import Scores
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.records import JSON
+from trainer.config.model_errors import explain_model_errors
 from trainer.data import Example, ExampleCounts, HighlightData, HighlightDataset, to_device
 from trainer.data.dataset import Positions, SampleSeed, UserVideoReader
 from trainer.data.loader import make_collate
@@ -179,7 +180,7 @@ def predict(restored: TrainedModel, video_id: str, person: UserHistory) -> Predi
     parameters = restored.model.parameters()
     device = next((parameter.device for parameter in parameters), torch.device("cpu"))
     restored.model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), explain_model_errors(restored.recipe):
         answer: Scores = restored.model(to_device(loaded.batch, device))
     rows = sample.target.spans
     grid = segment_grid(video_id, rows)

@@ -15,13 +15,15 @@ from storage.base.paths import Layout
 from storage.base.records import JSON
 from storage.catalog.catalog import read_catalog
 from storage.scores import Provenance, ScoreRun, read_scores, write_scores
+from trainer.config.model_errors import explain_model_errors
 from trainer.config.recipe import restore_recipe
+from trainer.config.run_code import run_code
 from trainer.data import Loader, LoaderSettings
 from trainer.data.user_examples import Split
 from trainer.evaluation.evaluate import evaluate_scores
 from trainer.evaluation.score_split import Prepare, score_batches
 from trainer.evaluation.statistics import Evaluation
-from trainer.training.checkpoint import read_checkpoint
+from trainer.training.checkpoint import checkpoint_digest, read_checkpoint
 from trainer.training.fit import TrainedModel, load_trained_model
 from trainer.training.user_svm import UserSVM
 
@@ -72,15 +74,16 @@ def score_split(
         seed = restored.about["seed"]
         fitted["prepare"] = UserSVM(restored.data, request.split, seed, device)
     # Scores are kept with what made them, and are read again only if that is the same.
-    answers = score_batches(
-        restored.model,
-        loader,
-        _provenance(restored, request, dataset.notes),
-        device=device,
-        precision=training.precision,
-        on_batch=on_batch,
-        **fitted,
-    )
+    with explain_model_errors(restored.recipe):
+        answers = score_batches(
+            restored.model,
+            loader,
+            _provenance(restored, request, dataset.notes),
+            device=device,
+            precision=training.precision,
+            on_batch=on_batch,
+            **fitted,
+        )
     write_scores(request.layout, request.name, answers)
     return answers
 
@@ -110,7 +113,20 @@ def _read_kept_scores(request: EvalRequest, restored: TrainedModel) -> ScoreRun 
     # The digest of the features is computed only if the rest agrees, since it reads the store.
     if not is_same_network or not is_same_time:
         return None
+    # Scores of releases without the record count as made by the present code.
+    code = run_code(restored.recipe)
+    if provenance.settings.get("code", code) != code:
+        return None
     return kept if provenance.settings.get("features") == _features(restored) else None
+
+
+def are_scores_current(request: EvalRequest) -> bool:
+    """Whether scores are kept that the network in `request.model` gave as it is now."""
+    try:
+        kept = read_scores(request.layout, request.name)
+    except LookupFailed:
+        return False
+    return kept.provenance.checkpoint_sha256 == checkpoint_digest(request.model)
 
 
 def _features(restored: TrainedModel) -> dict[str, JSON]:
@@ -132,6 +148,8 @@ def _provenance(restored: TrainedModel, request: EvalRequest, notes: tuple[str, 
         marks=tuple(marks),
         settings={
             "features": _features(restored),
+            "code": dict(run_code(restored.recipe)),
+            "code_changes": list(restored.code_changes),
             "seed": about["seed"],
             "recipe": about["recipe"],
             "asked": list(request.data_changes),

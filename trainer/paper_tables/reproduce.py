@@ -20,6 +20,7 @@ from storage.catalog.catalog import read_catalog
 from storage.scores import ScoreRun
 from trainer.base.progress import ProgressBar
 from trainer.config.recipe import Recipe
+from trainer.config.run_code import run_code
 from trainer.data.labels.annotator_labels import label_rule
 from trainer.evaluation.baselines import BASELINES, baseline_tracks, is_random, video_ranker
 from trainer.evaluation.domain_protocol import (
@@ -125,13 +126,14 @@ class TableRequest:
         return fingerprint({"rows": made_of, "published": self.table, **among})
 
     def _run_names(self, row: Row) -> Iterator[str]:
-        """Names of the row's runs, which are made of recipe, seed and features."""
+        """Names of the row's runs, made of recipe, seed and features, and digests of their code."""
         if not row.recipe:
             return
         try:
             for cell in self.cells(row):
                 for run in self.runs(row, cell):
                     yield run.name(run.data())
+                    yield from run_code(run.recipe).values()
                 if row.trained_on:
                     evaluated = Run(cell.recipe, self.folder, 0)
                     yield evaluated.name(evaluated.data())

@@ -30,6 +30,8 @@ WITHOUT_DIGEST = 1
 _HEADER = "video-highlights"
 _DIGEST = "sha256:"
 _DIGITS = 64
+MAX_HEADER_BYTES = 100_000_000
+"""The largest header that safetensors allows."""
 _DIGEST_PLACE = f'"{_HEADER}":"{_DIGEST}'.encode()
 """The bytes before the digest: safetensors writes its metadata first, and without blanks."""
 _TENSOR = "__tensor__"
@@ -90,6 +92,24 @@ def read_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         return Checkpoint(header["about"], _unflatten(header["state"], tensors))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(path, f"is a checkpoint without {error}") from error
+
+
+def read_about(path: Path) -> Mapping[str, Any]:
+    """The `about` of a checkpoint, without reading its tensors or checking its digest.
+
+    Empty if it cannot be read: `read_checkpoint` then names what is wrong with the file.
+    """
+    with path.open("rb") as file:
+        size = file.read(8)
+        content = size + file.read(min(int.from_bytes(size, "little"), MAX_HEADER_BYTES))
+    try:
+        text, _ = _header_text(content)
+        has_digest = text.startswith(_DIGEST)
+        header = json.loads(text[len(_DIGEST) + _DIGITS :] if has_digest else text)
+        about = header["about"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _read_header(path: Path, content: bytes) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
     model.safetensors   the trained network, with the metadata that scores and tables need
+    model.0123456789ab.safetensors
+                        a network that other code trained, kept when it was trained anew
     last.safetensors    the last checkpoint, while the training loop runs
     best.safetensors    the weights of the best epoch, while the training loop runs
     log.csv             metrics of every epoch
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +25,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.highlight.base.output_check import check_first_output
 from models.highlight.registry import HIGHLIGHT_MODELS
+from models.plugin_errors import EXPECTED, place_in_package
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.fingerprint import fingerprint
 from storage.base.paths import Layout
@@ -31,7 +36,9 @@ from storage.features.time_origin import MEANINGS
 from storage.files.atomic_write import remove, size_and_sha256
 from storage.files.file_lock import lease, print_to_stderr
 from storage.scores import Provenance
+from trainer.config.model_errors import explain_model_errors
 from trainer.config.recipe import Recipe, restore_recipe
+from trainer.config.run_code import code_changes, run_code, table_code_changes
 from trainer.data import HighlightData, Loader, LoaderSettings, open_data
 from trainer.evaluation.evaluate import evaluate_scores
 from trainer.evaluation.score_split import score_batches
@@ -39,6 +46,7 @@ from trainer.losses.registry import make_domain_objective, make_objective
 from trainer.training.checkpoint import (
     Checkpoint,
     checkpoint_digest,
+    read_about,
     read_checkpoint,
     write_checkpoint,
 )
@@ -98,8 +106,19 @@ class Run:
         return self.layout.run(self.name(data))
 
 
+def is_trained(run: Run, model: Path) -> bool:
+    """Whether `model.safetensors` is there, and the code that trained it has not changed."""
+    return model.is_file() and not _code_changes(run, model)
+
+
+def _code_changes(run: Run, checkpoint: Path) -> tuple[str, ...]:
+    return code_changes(read_about(checkpoint), run_code(run.recipe))
+
+
 def fit(run: Run, options: FitOptions, context: DistributedContext | None = None) -> Path:
     """Train a run, or resume it; returns its `model.safetensors`. A finished run is returned as is.
+
+    A run of other code is trained anew, and its network is kept under another name.
 
     Raises SettingsError, LookupFailed, Diverged, LeaseHeld if another process trains the run, or
     LeaseLost.
@@ -108,17 +127,25 @@ def fit(run: Run, options: FitOptions, context: DistributedContext | None = None
     data = run.data()
     folder = run.run_folder(data)
     finished = folder / "model.safetensors"
-    if finished.is_file():
+    if is_trained(run, finished):
         return finished
     folder.mkdir(parents=True, exist_ok=True)
     # Only the first process holds the lock and writes files.
     if not context.is_first:
+        context.barrier()  # until the checkpoints of other code are out of the way
         _train(run, data, folder, options, context)
         context.barrier()
         return finished
     with _remove_empty_run_folder(folder), lease(folder / "training.lease", notify=print_to_stderr):
+        if finished.is_file():
+            changes = "; ".join(_code_changes(run, finished))
+            print_to_stderr(f"{folder.name} is trained anew, because code has changed: {changes}")
+        for unfinished in (folder / "last.safetensors", folder / "best.safetensors"):
+            _keep_if_outdated(run, unfinished)
+        context.barrier()
         model, about = _train(run, data, folder, options, context)
         context.barrier()  # until every process has read the files that are removed below
+        _keep_if_outdated(run, finished)
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
         for name in ("last.safetensors", "best.safetensors"):
             if (folder / name).is_file():
@@ -126,12 +153,28 @@ def fit(run: Run, options: FitOptions, context: DistributedContext | None = None
     return finished
 
 
+def _keep_if_outdated(run: Run, checkpoint: Path) -> None:
+    """Rename a checkpoint that other code wrote, so that it is neither continued nor replaced."""
+    if not checkpoint.is_file():
+        return
+    if not _code_changes(run, checkpoint):
+        return
+    about = read_about(checkpoint)
+    digest = fingerprint({"code": about.get("code"), "plugin": about.get("plugin")})
+    kept = checkpoint.with_name(f"{checkpoint.stem}.{digest}{checkpoint.suffix}")
+    checkpoint.replace(kept)
+    print_to_stderr(f"{checkpoint} was trained by other code; it is kept as {kept.name}")
+
+
 @contextmanager
 def _remove_empty_run_folder(folder: Path) -> Iterator[None]:
-    """Remove the folder of a run that failed before it wrote anything."""
+    """Remove the folder of a run that failed before it wrote any weights."""
     try:
         yield
     except (SettingsError, LookupFailed):
+        if not list(folder.glob("*.safetensors")):
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+            (folder / "log.csv").unlink(missing_ok=True)
         with suppress(OSError):  # not empty: an earlier try of the same run came further
             folder.rmdir()
             folder.parent.rmdir()
@@ -179,28 +222,29 @@ def _train(
 
 
 def _build_model(recipe: Recipe, data: HighlightData) -> nn.Module:
+    shapes = ", ".join(f"{key} {tuple(shape)}" for key, shape in data.shapes.items())
+    given = f"{recipe.model_settings} for positions of {shapes or 'no array'}"
     try:
         model = recipe.spec.build(recipe.model_settings, data.shapes)
+        _check_module(model)
         # An unknown part fails here, before any other recipe is trained for it.
         for part in recipe.start:
             model.get_submodule(part)
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        ZeroDivisionError,
-        AttributeError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+    except (*EXPECTED, MemoryError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
+        place = place_in_package(error, HIGHLIGHT_MODELS.plugin_package(recipe.spec.name))
+        where = f" ({place})" if place else ""
         raise SettingsError(
-            (
-                f"recipe {recipe.name}: its network cannot be built with "
-                f"{recipe.model_settings}: {reason}",
-            )
+            (f"recipe {recipe.name}: its network cannot be built with {given}: {reason}{where}",)
         ) from error
     return model
+
+
+def _check_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"build returned a {type(model).__name__}; it must return a torch.nn.Module"
+        )
 
 
 def _loader_settings(
@@ -261,6 +305,7 @@ def _metadata(run: Run, data: HighlightData, started_as: Mapping[str, str]) -> d
     plugin = HIGHLIGHT_MODELS.plugins.get(recipe.spec.name)
     return {
         **({} if plugin is None else {"plugin": dataclasses.asdict(plugin)}),
+        "code": run_code(recipe),
         "recipe_name": recipe.name,
         "recipe": dict(recipe.table),
         "is_small": recipe.is_small,
@@ -286,13 +331,14 @@ def _make_validate(
     settings = LoaderSettings(run.recipe.training.scoring_batch_size)
 
     def validate(network: nn.Module) -> Mapping[str, float]:
-        tracks = score_batches(
-            network,
-            Loader(dataset, settings),
-            Provenance(run.recipe.name),
-            device=device,
-            precision=run.recipe.training.precision,
-        )
+        with explain_model_errors(run.recipe):
+            tracks = score_batches(
+                network,
+                Loader(dataset, settings),
+                Provenance(run.recipe.name),
+                device=device,
+                precision=run.recipe.training.precision,
+            )
         found = evaluate_scores(data.catalog, run.folder, run.recipe.data, "validation", tracks)
         return {name: float(np.mean(values)) for name, values in found.values.items()}
 
@@ -311,8 +357,17 @@ class TrainedModel:
     """sha256 of its file, which scores name as their origin."""
 
     @property
+    def code_changes(self) -> tuple[str, ...]:
+        """What of the code has changed since the training, each with its old and new digest."""
+        return code_changes(self.about, run_code(self.recipe))
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for readers of its scores, about time origins that differ from training."""
+        """Notes for readers of its scores: what differs from training, code and time origins."""
+        changed = [f"the code has changed since training: {change}" for change in self.code_changes]
+        return (*changed, *self._time_notes())
+
+    def _time_notes(self) -> tuple[str, ...]:
         # Releases that had only one time origin, the streams' own clocks, did not write it.
         trained_origin = self.about.get("time_origin", STREAM_CLOCK)
         data_origin = self.data.features.time_origin
@@ -328,21 +383,38 @@ def load_trained_model(
     """A trained network with the features of a catalog; `changes` are other data settings.
 
     Raises SettingsError if the features differ from those of the training, IntegrityError if the
-    checkpoint does not describe its network, or holds the tensors of another network.
+    checkpoint does not describe its network, or holds the tensors of another network. The first
+    output of the network is checked: see `models.highlight.base.output_check`.
     """
     checkpoint = read_checkpoint(path, device)
     described = _read_description(path, checkpoint)
-    recipe = _read_recipe(path, described, changes)
+    recipe = _read_recipe(path, described, checkpoint.about, changes)
     data = open_data(folder, recipe.data, trained_on=described.trained_on)
     try:
         model = recipe.spec.build(recipe.model_settings, described.shapes)
+        _check_module(model)
         model.load_state_dict(described.weights)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
+        changes = code_changes(checkpoint.about, run_code(recipe))
+        if changes:
+            raise _changed_code(path, changes, reason) from error
         raise IntegrityError(
             path, f"does not hold the network of its recipe: {reason}; {_ADVICE}"
         ) from error
+    check_first_output(model, is_training=False)
     return TrainedModel(recipe, model.to(device), data, checkpoint.about, checkpoint_digest(path))
+
+
+def _changed_code(path: Path, changes: Sequence[str], reason: str) -> SettingsError:
+    """The fault of a checkpoint that does not suit code which was changed after the training."""
+    return SettingsError(
+        (
+            f"{path} does not suit the present code, which has changed since training "
+            f"({'; '.join(changes)}): {reason}; train it again with `python -m trainer fit`, or "
+            "install the code that trained it",
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -374,7 +446,9 @@ def _read_description(path: Path, checkpoint: Checkpoint) -> _Description:
         ) from error
 
 
-def _read_recipe(path: Path, described: _Description, changes: Sequence[str]) -> Recipe:
+def _read_recipe(
+    path: Path, described: _Description, about: Mapping[str, Any], changes: Sequence[str]
+) -> Recipe:
     try:
         return restore_recipe(
             described.recipe_name,
@@ -385,6 +459,9 @@ def _read_recipe(path: Path, described: _Description, changes: Sequence[str]) ->
     except SettingsError as error:
         if changes:
             raise  # the changes may be wrong, and not the checkpoint
+        changed = table_code_changes(about)
+        if changed:
+            raise _changed_code(path, changed, "; ".join(error.faults)) from error
         raise IntegrityError(
             path, f"holds no recipe of this release: {'; '.join(error.faults)}; {_ADVICE}"
         ) from error

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.highlight.base.output_check import check_first_output
 from storage.base.errors import SettingsError, SystemicFault
+from trainer.config.model_errors import explain_model_errors, explain_objective_errors
 from trainer.config.optimizers import make_optimizer, make_schedule
 from trainer.config.recipe import Recipe
 from trainer.data import DeviceBatch, to_device
@@ -47,7 +49,8 @@ class TrainStep(ABC):
     ) -> None:
         """`parts` is name → a part of the network with an optimizer of its own.
 
-        Parts without a parameter that requires a gradient get none. ValueError if all are such.
+        Parts without a parameter that requires a gradient get none. SettingsError if all are
+        such. The first output of the network is checked.
         """
         self.recipe, self.model, self.context = recipe, model, context
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -59,9 +62,13 @@ class TrainStep(ABC):
                 # One schedule for each optimizer, as torch needs it; all decay together.
                 self.schedules[name] = make_schedule(optimizer, recipe.optimizer)
         if not self.optimizers:
-            raise ValueError(
-                "no parameter of this network requires a gradient: remove 'gradient' from stages"
+            raise SettingsError(
+                (
+                    f"recipe {recipe.name}: no parameter of this network requires a gradient; "
+                    "remove 'gradient' from stages",
+                )
             )
+        check_first_output(model, is_training=True)
 
     @abstractmethod
     def step(self, batch: Any) -> tuple[float, bool]:
@@ -123,10 +130,12 @@ class SingleLoss(TrainStep):
         device, settings = self.context.device, self.recipe.training
         inputs, targets = to_device(batch.batch, device), to_device(batch.targets, device)
         is_bf16 = settings.precision == "bf16"
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=is_bf16):
+        autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=is_bf16)
+        with explain_model_errors(self.recipe), autocast:
             scores = self.wrapped_model(inputs)
         # Losses are computed in single precision, outside of autocast.
-        loss = self.objective(scores.float(), inputs, targets)
+        with explain_objective_errors(self.recipe):
+            loss = self.objective(scores.float(), inputs, targets)
         value = float(loss.detach())
         # Checked before `backward`: gradients of NaN would spoil the weights.
         if not math.isfinite(value):
@@ -186,10 +195,12 @@ class DomainSteps(TrainStep):
 
     def _update(self, step: Step, batch: DomainBatch) -> float:
         """One update of the children that the step trains; returns the loss."""
-        children = step.trained_children(self.model)
+        with explain_objective_errors(self.recipe):
+            children = step.trained_children(self.model)
         # Every loss also sends gradients to children that its step does not train.
         self.model.zero_grad(set_to_none=True)
-        loss = step.loss(self.model, batch)
+        with explain_model_errors(self.recipe), explain_objective_errors(self.recipe):
+            loss = step.loss(self.model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             return value

@@ -9,12 +9,14 @@ element, S samples of a window.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Unit = Literal["row", "segment"]
 """A position is a row of the store, or a segment whose rows are averaged into one."""
 
@@ -80,3 +82,32 @@ class ModelSpec:
     """
     is_trained: bool = True
     """False for a ranker without parameters, such as the cosine to the history."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a field of the wrong kind: specs also come from plug-ins."""
+        if not _MODEL_NAME.fullmatch(str(self.name)):
+            raise ValueError(f"name has 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
+        is_tuple = isinstance(self.arrays, tuple)
+        if not is_tuple or not all(isinstance(key, str) for key in self.arrays):
+            raise ValueError(f"arrays is a tuple such as ('c3d/pool5',), got {self.arrays!r}")
+        for name, kind in (("unit", Unit), ("history", History)):
+            if getattr(self, name) not in get_args(kind):
+                choices = ", ".join(get_args(kind))
+                raise ValueError(f"{name} is one of {choices}; got {getattr(self, name)!r}")
+        _check_settings(self.name, self.settings)
+        if not callable(self.build):
+            raise ValueError(f"build is a function or a class, got {self.build!r}")
+
+
+def _check_settings(model: str, kind: object) -> None:
+    """Raise ValueError unless `kind` is a frozen dataclass."""
+    if not isinstance(kind, type) or not is_dataclass(kind):
+        raise ValueError(
+            f"settings of {model} must be a frozen dataclass, got {kind!r}; write a class with "
+            "@dataclass(frozen=True) above it, empty if there are no settings"
+        )
+    if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"settings of {model}: {kind.__name__} must be a frozen dataclass; "
+            "write @dataclass(frozen=True) above it"
+        )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from storage.base.errors import DatasetError
 from storage.base.records import JSON
 from storage.catalog.catalog import Catalog
 from storage.files import atomic_write
@@ -24,6 +25,9 @@ EXAMPLE_CHARACTERS = 100
 """Longest quoted value in a message; published values can be arbitrary text."""
 DROPPED = "dropped:"
 """Prefix of an oddity whose rows or videos were left out."""
+USER_SPLITS = ("train", "validation", "test")
+"""The splits of users that training and scoring ask for."""
+UNKNOWN_SPLIT = "users_in_a_split_that_is_not_train_validation_or_test"
 _ADDRESS = re.compile(r"\b(https?://|www\.|youtu\.be/|youtube\.com/)", re.IGNORECASE)
 
 
@@ -36,6 +40,17 @@ class ParsedDataset:
     """Oddity → every case, sorted; empty if it was checked for and did not occur. The name starts
     with `DROPPED` if its rows were left out.
     """
+
+    def __post_init__(self) -> None:
+        """Refuse a catalog without a video; list users of a split that training cannot find."""
+        catalog = self.catalog
+        if not len(catalog.videos):
+            raise DatasetError((f"{catalog.name} lists no video: look at its files",))
+        strays = [f"{user.user_id} {user.split}" for user in catalog.users]
+        strays = [stray for stray in strays if stray.rpartition(" ")[2] not in USER_SPLITS]
+        if strays:
+            oddities = {**self.oddities, UNKNOWN_SPLIT: sorted(strays)}
+            object.__setattr__(self, "oddities", oddities)
 
 
 class DatasetReader(Protocol):

@@ -116,7 +116,7 @@ def test_a_network_has_no_absurd_size(key: str, value: str) -> None:
 
 
 FILES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "unknown highlight model ''"),
+    "empty": (b"", "recipe mine names no model: add a table [model]"),
     "no text": (b"\xff\xfe\x00", "is not valid TOML"),
     "no TOML": (b"[model\n", "is not valid TOML"),
     "a key twice": (b"[training]\nepochs = 1\nepochs = 2\n", "is not valid TOML"),

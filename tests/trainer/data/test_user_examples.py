@@ -212,3 +212,8 @@ def test_marks_in_frames_are_refused(tmp_path: Path) -> None:
 def test_an_account_has_to_add_up() -> None:
     with pytest.raises(ValueError, match="3 users in, but 1 used and 1 dropped"):
         ExampleCounts("users", 3, 1, {"gone": ("ann",)})
+
+
+def test_a_split_without_users_lists_the_others(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no users in the split 'validation'|holdout_users"):
+        opened(folder, holdout_users=9).scoring("validation")

@@ -10,6 +10,7 @@ import pytest
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Link, User, Video
 from storage.catalog.catalog import Catalog, write_catalog
+from tests.support.stores import rows_of, write_people, write_variant
 from trainer.__main__ import COMMANDS, main
 from trainer.evaluation.baselines import BASELINES, baseline_tracks
 from trainer.evaluation.phd2_protocol import Targets, find_targets
@@ -103,3 +104,19 @@ def test_every_command_has_a_module_and_a_line(capsys: pytest.CaptureFixture[str
         with pytest.raises(SystemExit) as stopped:
             main([name, "--help"])
         assert stopped.value.code == 0
+
+
+def test_unknown_durations_come_from_the_store_or_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marks = [("ann", "v1", 2.0, 6.0), ("bob", "v2", 1.0, 3.0)]
+    folder = write_people(
+        tmp_path, marks, {"ann": "v1", "bob": "v2"}, {"ann": "test", "bob": "test"}
+    )
+    assert main(["baselines", str(folder)]) == 2
+    message = capsys.readouterr().err
+    assert "no user or video can be measured under phd2-segments/1" in message
+    assert "dropped: 2 unknown_duration. A target has an unknown_duration until" in message
+    write_variant(folder, [rows_of("v1", 12)])
+    assert main(["baselines", str(folder), "--seeds", "2"]) == 0
+    assert "users: 1 of 2" in capsys.readouterr().out

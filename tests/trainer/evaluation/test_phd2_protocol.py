@@ -137,7 +137,7 @@ def test_scores_for_everybody_serve_every_user() -> None:
 
 def test_what_cannot_be_asked_is_refused() -> None:
     made = catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0})
-    with pytest.raises(SettingsError, match="it has the splits test"):
+    with pytest.raises(SettingsError, match=r"has no targets in the split .*; its users: test"):
         find_targets(made, "validation")
     with pytest.raises(SettingsError, match="in frames"):
         find_targets(catalog([Annotation("v", "u", 2.0, 4.0)], {"v": 20.0}, "frames"), "test")

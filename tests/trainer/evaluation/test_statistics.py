@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from storage.base.errors import SettingsError
 from trainer.evaluation.statistics import (
     Evaluation,
     confidence_intervals,
@@ -114,7 +115,7 @@ def test_different_users_are_never_averaged() -> None:
         paired_difference(one, other)
     with pytest.raises(ValueError, match="no run was given"):
         confidence_intervals([])
-    with pytest.raises(ValueError, match="no id has a value"):
+    with pytest.raises(SettingsError, match="no user or video can be measured"):
         confidence_intervals([evaluation(np.zeros(0))])
 
 

@@ -254,7 +254,7 @@ def test_what_the_loop_cannot_do_is_refused(folder: Path) -> None:
         with pytest.raises(SettingsError, match="fp32"):
             fit(Run(load_recipe("dl_vhd", changes=(change,), small=True), folder, 0), FitOptions())
     alone = load_recipe("dl_vhd", changes=("data.source=", "data.against=nothing"), small=True)
-    with pytest.raises(ValueError, match="mixed sets"):
+    with pytest.raises(SettingsError, match="mixed sets"):
         fit(Run(alone, folder, 0), FitOptions())
 
 

@@ -27,6 +27,11 @@ TrainedOn = Mapping[str, Mapping[str, JSON]]
 """Variant, as array keys name it → the full settings of its features. Checkpoints keep it."""
 SAME_INSTANT_SECONDS = 1e-6
 """Times that differ by no more are equal; the rest is rounding."""
+_OTHER_ARRAYS = (
+    "The recipe reads {}: extract these features, or name other arrays of the store in the table "
+    '[data] of the recipe (arrays = ["VARIANT/ARRAY"]) or with --set '
+    "'data.arrays=[\"VARIANT/ARRAY\"]'"
+)
 _RowWeights = tuple[int, NDArray[np.float32]]
 """The first row in a segment, and `(rows,)` weights from there on that sum to 1, or none."""
 
@@ -51,10 +56,13 @@ class Features:
         self.keys = tuple(keys)
         self.max_items = dict(max_items)
         names = dict.fromkeys(key.partition("/")[0] for key in keys)
-        self.readers: Mapping[str, VariantReader] = {
-            name: _open_variant(store, name, trained_on) for name in names
-        }
-        self._check_max_items()
+        try:
+            self.readers: Mapping[str, VariantReader] = {
+                name: _open_variant(store, name, trained_on) for name in names
+            }
+            self._check_max_items()
+        except LookupFailed as error:
+            raise LookupFailed(f"{error}. {_OTHER_ARRAYS.format(', '.join(keys))}") from error
         # Rows of different origins could not be matched by time.
         origins = {reader.name: reader.time_origins for reader in self.readers.values()}
         self.time_origin = common_origin(origins, f"a network that reads {', '.join(origins)}")
