@@ -4,6 +4,7 @@ ROOT/<catalog>/runs/<recipe>-<12 hex digits>-seed0/
     model.safetensors   the trained network, with the metadata that scores and tables need
     model.0123456789ab.safetensors
                         a network that other code trained, kept when it was trained anew
+    README.md           a card for people: data, weights, marks, licence
     last.safetensors    the last checkpoint, while the training loop runs
     best.safetensors    the weights of the best epoch, while the training loop runs
     log.csv             metrics of every epoch
@@ -33,9 +34,10 @@ from storage.base.fingerprint import fingerprint
 from storage.base.paths import Layout
 from storage.base.records import STREAM_CLOCK
 from storage.features.time_origin import MEANINGS
-from storage.files.atomic_write import remove, size_and_sha256
+from storage.files.atomic_write import publish, remove, size_and_sha256
 from storage.files.file_lock import lease, print_to_stderr
 from storage.scores import Provenance
+from trainer.base.model_card import model_card
 from trainer.config.model_errors import explain_model_errors
 from trainer.config.recipe import Recipe, restore_recipe
 from trainer.config.run_code import code_changes, run_code, table_code_changes
@@ -146,6 +148,7 @@ def fit(run: Run, options: FitOptions, context: DistributedContext | None = None
         model, about = _train(run, data, folder, options, context)
         context.barrier()  # until every process has read the files that are removed below
         _keep_if_outdated(run, finished)
+        publish(folder / "README.md", model_card(about).encode(), replace=True)
         write_checkpoint(finished, Checkpoint(about, {"model": model.state_dict()}))
         for name in ("last.safetensors", "best.safetensors"):
             if (folder / name).is_file():
