@@ -391,7 +391,7 @@ def _describe_video(client: Any, video_id: str, source: SourceSettings) -> dict[
     if source.sends_file:
         return {"id": video_id, "title": video_id, "url": address, "ext": "mp4"}
     info = client.extract_info(address, download=False) or {}
-    if info.get("_type", "video") != "video":
+    if source.is_listed and info.get("_type", "video") != "video":
         detail = f"{info.get('playlist_count') or 'several'} videos"
         raise VideoError(video_id, failure_status("playlist", detail))
     if source.is_listed:

@@ -135,7 +135,7 @@ REASONS: dict[str, Reason] = {
         State.REJECTED,
         Policy.PARK,
         "the address is a playlist or channel, not one video",
-        "list its videos, or set [list] playlists = true",
+        "list its videos, or set [list] playlists = true, then --retry playlist",
     ),
     "private_address": Reason(
         State.REJECTED,
