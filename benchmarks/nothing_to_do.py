@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[Sequence[str], Prepare]] = {
     "build --plan": ((*BUILD, "--plan"), _nothing),
     "help of a task": (("BuildPHD2Features", "--help"), _nothing),
     "help": (("--help",), _nothing),
-    "a misspelt setting": ((*BUILD, "--frames-hieght-pixels", "3"), _nothing),
+    "a misspelt setting": ((*BUILD, "--frames-hieght", "3"), _nothing),
 }
 """What is measured → the words after `luigi --module tasks`, and what is done before each."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import luigi
 from luigi.configuration import get_config
@@ -27,12 +27,9 @@ from models.extractors.base.contract import random_seed
 from models.extractors.registry import EXTRACTORS
 from models.settings_binding import bind, unknown_name
 from pipeline.datasets.registry import DATASETS, dataset_spec
-from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
 from pipeline.extraction.variant import Variant
-from pipeline.media.probe import DecodeLimits
-from pipeline.synthetic.category_videos import write_category_sample
-from pipeline.synthetic.user_videos import LARGE, SMALL, Progress, write_sample
+from pipeline.media.decode_settings import BACKEND_NAMES, DecodeLimits
 from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.extras import install_advice
@@ -44,10 +41,33 @@ from tasks.config.luigi_sections import SECTIONS, extractor_luigi_section, plugi
 from tasks.config.luigi_values import value_faults
 from tasks.config.slurm_settings import SlurmSettings
 
+if TYPE_CHECKING:
+    from pipeline.synthetic.user_videos import Progress
+
+
+# The generators are imported when a sample is drawn, which is once: they bring the encoder.
+def _write_sample(folder: Path, progress: Progress) -> None:
+    from pipeline.synthetic.user_videos import SMALL, write_sample
+
+    write_sample(folder, SMALL, progress=progress)
+
+
+def _write_large_sample(folder: Path, progress: Progress) -> None:
+    from pipeline.synthetic.user_videos import LARGE, write_sample
+
+    write_sample(folder, LARGE, progress=progress)
+
+
+def _write_category_sample(folder: Path, progress: Progress) -> None:
+    from pipeline.synthetic.category_videos import write_category_sample
+
+    write_category_sample(folder, progress=progress)
+
+
 SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
-    "sample": lambda folder, progress: write_sample(folder, SMALL, progress=progress),
-    "sample-large": lambda folder, progress: write_sample(folder, LARGE, progress=progress),
-    "category-sample": lambda folder, progress: write_category_sample(folder, progress=progress),
+    "sample": _write_sample,
+    "sample-large": _write_large_sample,
+    "category-sample": _write_category_sample,
 }
 """Synthetic catalogs: name → function that writes their videos into a folder."""
 PHD2 = "phd2"
@@ -256,8 +276,8 @@ def _data_faults(data: Any) -> Iterator[str]:
 def _compute_faults(device: str, backend: str) -> Iterator[str]:
     if not _DEVICE.fullmatch(device):
         yield f"[extract] device must be auto, cpu, cuda, or like cuda:1; got {device!r}"
-    if backend not in BACKENDS:
-        yield f"[decode] backend must be one of {', '.join(BACKENDS)}; got {backend!r}"
+    if backend not in BACKEND_NAMES:
+        yield f"[decode] backend must be one of {', '.join(BACKEND_NAMES)}; got {backend!r}"
     elif backend in ("decord", "torchcodec") and find_spec(backend) is None:
         yield f"[decode] backend = {backend} is not installed: {install_advice(backend)}"
 
