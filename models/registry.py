@@ -64,7 +64,7 @@ class Registry(dict[str, Row], Generic[Row]):
 
     def entry_points(self) -> EntryPoints:
         """What other distributions offer; reads metadata only."""
-        return _installed(tuple(sys.path)).select(group=self.group)
+        return _installed(self.group, tuple(sys.path))
 
     def plugin_names(self) -> frozenset[str]:
         """The names that other distributions offer; imports none of them."""
@@ -105,14 +105,14 @@ class Registry(dict[str, Row], Generic[Row]):
         return row
 
 
-@lru_cache(maxsize=1)
-def _installed(_search_path: tuple[str, ...]) -> EntryPoints:
-    """The entry points of all distributions on `sys.path`.
+@lru_cache(maxsize=8)
+def _installed(group: str, _search_path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of a group, of all distributions on `sys.path`.
 
-    Read once, since a process with 160 distributions takes 20 ms for it, and settings are checked
-    name by name. What is installed later is seen by the next process, or when `sys.path` changes.
+    Read once: the metadata of 160 distributions take 10 ms, and settings are checked name by name.
+    What is installed later is seen by the next process, or when `sys.path` changes.
     """
-    return entry_points()
+    return entry_points(group=group)
 
 
 def _distribution_of(point: EntryPoint) -> tuple[str, str]:
