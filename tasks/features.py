@@ -86,11 +86,16 @@ def parse_shards(text: str, shard_count: int) -> tuple[int, ...]:
 
     Raises SettingsError for any other text, and for shards that do not exist.
     """
-    chosen: set[int] = set()
+    return tuple(sorted(_named_shards(text, shard_count))) or tuple(range(shard_count))
+
+
+def _named_shards(text: str, shard_count: int) -> set[int]:
+    """The shards that the text names; raises as `parse_shards`."""
+    named: set[int] = set()
     for piece in text.split(","):
         if piece.strip():
-            chosen.update(_parse_shard_range(piece.strip(), shard_count))
-    return tuple(sorted(chosen)) or tuple(range(shard_count))
+            named.update(_parse_shard_range(piece.strip(), shard_count))
+    return named
 
 
 def _parse_shard_range(text: str, shard_count: int) -> range:
@@ -432,7 +437,8 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
     except SettingsError as error:
         faults += error.faults
     try:
-        parse_shards(shards, MAX_SHARDS_EVER)
+        # The catalog may not exist yet, so only the form of the text is checked.
+        _named_shards(shards, MAX_SHARDS_EVER)
     except SettingsError as error:
         faults += error.faults
     unknown = [reason for reason in retry if reason not in REASONS and reason != "all"]

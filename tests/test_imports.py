@@ -57,7 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "exit_code", "said"),
     [
-        (("--help",), 0, "usage: luigi"),
+        (("--help",), 0, "--help-all"),
         (("BuildPHD2Features", "--help"), 0, "--plan"),
         (("HighlightVideo", "--help"), 0, "--reel"),
         (("BuildPHD2Feature",), 2, "near are BuildPHD2Features"),
