@@ -34,7 +34,8 @@ from tasks.config import exit_codes, own_catalogs
 from tasks.config.cluster_settings import INLINE
 from tasks.config.luigi_sections import SECTIONS, CommaList
 from tasks.config.luigi_values import value_faults
-from tasks.config.settings import PHD2, SAMPLES, Settings, front_door_catalog, load_settings
+from tasks.config.samples import SAMPLES
+from tasks.config.settings import PHD2, Settings, front_door_catalog, load_settings
 from tasks.execution import progress
 from tasks.execution.catalogs import load_catalog
 from tasks.execution.extract_shard import extract_shard, shard_job

@@ -44,7 +44,7 @@ def run(folder: Path, *words: str) -> tuple[int, set[str], str]:
         check=True,
     )
     code, loaded = json.loads(done.stdout.splitlines()[-1])
-    return code, HEAVY & set(loaded), done.stdout + done.stderr
+    return code, set(HEAVY) & set(loaded), done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

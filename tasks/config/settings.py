@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import luigi
 from luigi.configuration import get_config
@@ -39,37 +39,9 @@ from tasks.config import own_catalogs
 from tasks.config.cluster_settings import ClusterSettings
 from tasks.config.luigi_sections import SECTIONS, extractor_luigi_section, plugin_section
 from tasks.config.luigi_values import value_faults
+from tasks.config.samples import SAMPLES
 from tasks.config.slurm_settings import SlurmSettings
 
-if TYPE_CHECKING:
-    from pipeline.synthetic.user_videos import Progress
-
-
-# The generators are imported when a sample is drawn, which is once: they bring the encoder.
-def _write_sample(folder: Path, progress: Progress) -> None:
-    from pipeline.synthetic.user_videos import SMALL, write_sample
-
-    write_sample(folder, SMALL, progress=progress)
-
-
-def _write_large_sample(folder: Path, progress: Progress) -> None:
-    from pipeline.synthetic.user_videos import LARGE, write_sample
-
-    write_sample(folder, LARGE, progress=progress)
-
-
-def _write_category_sample(folder: Path, progress: Progress) -> None:
-    from pipeline.synthetic.category_videos import write_category_sample
-
-    write_category_sample(folder, progress=progress)
-
-
-SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
-    "sample": _write_sample,
-    "sample-large": _write_large_sample,
-    "category-sample": _write_category_sample,
-}
-"""Synthetic catalogs: name → function that writes their videos into a folder."""
 PHD2 = "phd2"
 SAMPLE_WEIGHTS = "random:0"
 MAX_PARALLEL_VIDEOS = 256
