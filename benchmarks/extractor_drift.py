@@ -19,7 +19,7 @@ from models.extractors.golden.golden_outputs import window_frames
 from models.extractors.golden.output_error import output_errors
 from models.extractors.registry import EXTRACTORS
 from pipeline.decoding.video_reader import VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 
 ARRAYS: dict[str, tuple[str, ...]] = {
     "c3d": ("pool5", "fc6", "fc7", "fc6_linear", "fc7_linear"),

@@ -31,7 +31,7 @@ from models.extractors.base.sampling import ConsecutiveFrames, FramesAtRate, Sam
 from pipeline.decoding.events import DecodeEnd, FrameEvent, YuvFrameEvent
 from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from pipeline.sampling.planner import VideoSampling, YuvSampling
 
 

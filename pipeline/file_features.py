@@ -26,14 +26,13 @@ from models.extractors.base.sampling import FramesOfSegments
 from models.extractors.registry import EXTRACTORS
 from models.settings_binding import bind
 from pipeline.compute.devices import resolve_device
-from pipeline.decoding.video_reader import BACKENDS
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.diagnostics.self_test import run_self_test
 from pipeline.extraction.process_shard import make_executor
 from pipeline.extraction.process_video import VideoResult, process_video
 from pipeline.extraction.variant import Variant
+from pipeline.media.decode_settings import BACKEND_NAMES, DEFAULT_LIMITS, DecodeLimits
 from pipeline.media.media_file import Media, accepted_suffix, digest
-from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits
 from storage.base.errors import SettingsError, SystemicFault, VideoError
 from storage.base.paths import VARIANT_NAME
 from storage.base.records import JSON, VIDEO_ID, FeatureTrack
@@ -295,8 +294,8 @@ def _spec(name: str) -> ExtractorSpec:
 def _faults(device: str, backend: str, video_id: str) -> Iterator[str]:
     if not _DEVICE.fullmatch(device):
         yield f"device must be auto, cpu, cuda, or like cuda:1; got {device!r}"
-    if backend not in BACKENDS:
-        yield f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}"
+    if backend not in BACKEND_NAMES:
+        yield f"backend must be one of {', '.join(BACKEND_NAMES)}; got {backend!r}"
     if video_id and not VIDEO_ID.fullmatch(video_id):
         yield f"a video id is 1 to 64 of A-Z a-z 0-9 _ -, got {video_id!r}"
 

@@ -1,7 +1,8 @@
 """Builds feature stores: `BuildFeatures`, its form for each dataset, and the tasks below it.
 
 Each `run` reads the settings and calls one function; the store is written below. Luigi schedules
-shards, never videos.
+shards, never videos. Luigi imports this module for help and for faults too, so what only some runs
+need is imported where it is used.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any
 import luigi
 
 from pipeline.datasets.registry import DATASETS
-from pipeline.diagnostics.doctor import failed_quick_checks
 from pipeline.download.access.source import SourceSettings
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import IntegrityError, LeaseHeld, SettingsError, SystemicFault
@@ -34,14 +34,14 @@ from tasks.config import exit_codes, own_catalogs
 from tasks.config.cluster_settings import INLINE
 from tasks.config.luigi_sections import SECTIONS, CommaList
 from tasks.config.luigi_values import value_faults
-from tasks.config.settings import PHD2, SAMPLES, Settings, front_door_catalog, load_settings
-from tasks.execution import dask_scheduler, progress
+from tasks.config.samples import SAMPLES
+from tasks.config.settings import PHD2, Settings, front_door_catalog, load_settings
+from tasks.execution import progress
 from tasks.execution.catalogs import load_catalog
 from tasks.execution.extract_shard import extract_shard, shard_job
 from tasks.execution.retries import outdated_videos, request_outdated, request_retries
 from tasks.execution.shutdown import SHUTDOWN
 from tasks.execution.video_sources import VideoSources, by_source, link_local_files
-from tasks.reporting import run_report
 from tasks.reporting.plan import make_plan
 
 _RUN = uuid.uuid4().hex[:8]
@@ -70,6 +70,8 @@ def check_sites(settings: Settings, catalog: Catalog) -> None:
 
 
 def _check_source(settings: Settings, source: SourceSettings) -> None:
+    from pipeline.diagnostics.doctor import failed_quick_checks
+
     today = datetime.now(UTC).date()
     failed_checks = failed_quick_checks(source, settings.layout.root, today)
     if failed_checks:
@@ -85,11 +87,16 @@ def parse_shards(text: str, shard_count: int) -> tuple[int, ...]:
 
     Raises SettingsError for any other text, and for shards that do not exist.
     """
-    chosen: set[int] = set()
+    return tuple(sorted(_named_shards(text, shard_count))) or tuple(range(shard_count))
+
+
+def _named_shards(text: str, shard_count: int) -> set[int]:
+    """The shards that the text names; raises as `parse_shards`."""
+    named: set[int] = set()
     for piece in text.split(","):
         if piece.strip():
-            chosen.update(_parse_shard_range(piece.strip(), shard_count))
-    return tuple(sorted(chosen)) or tuple(range(shard_count))
+            named.update(_parse_shard_range(piece.strip(), shard_count))
+    return named
 
 
 def _parse_shard_range(text: str, shard_count: int) -> range:
@@ -200,6 +207,8 @@ class ExtractShards(luigi.Task):
 
     def run(self) -> None:
         """Build the incomplete shards with Dask."""
+        from tasks.execution import dask_scheduler
+
         settings = load_settings(self.catalog)
         with SHUTDOWN.interruptible():
             incomplete = [job for job in self._jobs(settings) if not job.is_complete()]
@@ -296,6 +305,8 @@ class BuildFeatures(luigi.Task):
 
     def run(self) -> Iterator[Any]:
         """Build the catalog, request retries, build the shards that need work, and report."""
+        from tasks.reporting import run_report
+
         check_machine(load_settings(self.catalog))
         yield BuildCatalog(catalog=self.catalog)
         if self.retry:
@@ -427,7 +438,8 @@ def check_command(catalog: str, shards: str, retry: tuple[str, ...]) -> None:
     except SettingsError as error:
         faults += error.faults
     try:
-        parse_shards(shards, MAX_SHARDS_EVER)
+        # The catalog may not exist yet, so only the form of the text is checked.
+        _named_shards(shards, MAX_SHARDS_EVER)
     except SettingsError as error:
         faults += error.faults
     unknown = [reason for reason in retry if reason not in REASONS and reason != "all"]

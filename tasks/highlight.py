@@ -20,7 +20,6 @@ from pipeline.compute.devices import resolve_device
 from pipeline.extraction.variant import Variant
 from pipeline.extraction.variant_from_settings import variant_from_description
 from pipeline.media.media_file import SUFFIXES, digest
-from pipeline.media.reel import check_place, cut_reel
 from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import SettingsError
 from storage.base.fingerprint import fingerprint
@@ -166,6 +165,8 @@ class HighlightVideo(luigi.Task):
                 (f"--seconds must be above 0, and at most {MAX_REEL_SECONDS}; got {self.seconds}",)
             )
         if self.reel:
+            from pipeline.media.reel import check_place  # brings PyAV, which help does not need
+
             check_place(Path(self.reel))
         check_time_origins(self._layout(self.request()))
 
@@ -200,6 +201,7 @@ class HighlightVideo(luigi.Task):
 
     def run(self) -> None:
         """Extract features, rank the segments, draw the timeline, cut the reel, print results."""
+        from pipeline.media.reel import cut_reel
         from trainer.inference.predict import UserHistory, predict
         from trainer.plots.prediction_report import format_prediction, save_prediction
         from trainer.training.fit import load_trained_model

@@ -30,8 +30,8 @@ from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.timing import Times
 from pipeline.extraction.track_builder import TrackBuilder
 from pipeline.extraction.variant import Variant
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DEFAULT_LIMITS
 from pipeline.sampling.planner import VideoSampling
 from storage.base.paths import Layout
 

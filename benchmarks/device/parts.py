@@ -15,7 +15,7 @@ from models.extractors.base.precision import is_gpu
 from models.extractors.golden.golden_outputs import window_frames
 from models.extractors.registry import EXTRACTORS
 from pipeline.decoding.video_reader import VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 
 NETWORKS = ("c3d", "yolov5", "tased", "keypoint_rcnn")
 ARRAYS: dict[str, dict[str, Any]] = {

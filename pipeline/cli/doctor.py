@@ -21,7 +21,7 @@ from pipeline.diagnostics.check_videos import VideoCheck, check_videos
 from pipeline.diagnostics.doctor import Level, examine_machine
 from pipeline.download.access.source import YOUTUBE, SourceSettings
 from pipeline.download.folder.video_folder import printable
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from storage.base.errors import SettingsError
 
 VERDICTS = ("fine", "odd", "damaged", "unreadable")

@@ -21,7 +21,8 @@ from pipeline.decoding.events import (
 )
 from pipeline.decoding.frame_timing import picture_times
 from pipeline.decoding.video_reader import VideoReader, get_backend
-from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS, DecodeLimits
+from pipeline.media.probe import Probe
 from pipeline.sampling.multi_planner import Due, FrameDue, MultiPlanner
 from pipeline.sampling.planner import VideoSampling, YuvSampling
 from pipeline.sampling.segment_alignment import PictureTimes

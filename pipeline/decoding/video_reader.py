@@ -2,7 +2,7 @@
 
 Pixels are converted only on request. Of a damaged file, the frames that FFmpeg can decode are
 returned, and what is missing is counted. To add a decoder, write a file in `backends/` and add its
-function to `BACKENDS`; all backends must return bit-equal frames.
+function to `BACKENDS` and its name to `BACKEND_NAMES`; all backends must return bit-equal frames.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pipeline.decoding.frame_timing import FrameTiming, coarse_tick_seconds, spr
 from pipeline.media.container.lengths import MissingDuration, missing_duration, unread_bytes
 from pipeline.media.container.packets import Tally
 from pipeline.media.container.truncation import missing_bytes
-from pipeline.media.probe import DecodeLimits, Probe, check_pixels, check_seconds, probe
+from pipeline.media.decode_settings import DecodeLimits
+from pipeline.media.probe import Probe, check_pixels, check_seconds, probe
 from storage.base.errors import VideoError
 from storage.base.video_status import failure_status
 
@@ -80,7 +81,10 @@ BACKENDS: dict[str, Backend] = {
     "decord": decord_frames,
     "nvdec": nvdec_frames,
 }
-"""Name of a decoder, as in `[decode] backend` → its function from a file to frames."""
+"""Name of a decoder, as in `[decode] backend` → its function from a file to frames.
+
+`decode_settings.BACKEND_NAMES` has the same names.
+"""
 
 
 def get_backend(name: str) -> Backend:

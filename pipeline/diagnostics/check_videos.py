@@ -16,8 +16,9 @@ from pipeline.decoding.events import DecodeEnd
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.diagnostics.video_quality import frame_loss, stream_choice
 from pipeline.media.container.picture_facts import PictureFacts
+from pipeline.media.decode_settings import DecodeLimits
 from pipeline.media.media_file import accepted_suffix
-from pipeline.media.probe import DecodeLimits, Probe
+from pipeline.media.probe import Probe
 from storage.base.errors import VideoError
 from storage.base.fingerprint import to_json_value
 from storage.base.video_status import failure_status

@@ -166,7 +166,7 @@ def pyav_version() -> DoctorCheck:
 def decoder_process() -> DoctorCheck:
     """A real decoder process, and which layers of its sandbox work on this machine."""
     from pipeline.decoding.worker.worker_process import DecoderProcess
-    from pipeline.media.probe import DEFAULT_LIMITS
+    from pipeline.media.decode_settings import DEFAULT_LIMITS
 
     # Started as for a real video: only then it is known which layers the kernel allows.
     try:

@@ -21,7 +21,6 @@ from typing import Any
 from models.extractors.base.contract import random_seed
 from models.extractors.weights_check import check_weights_file, is_mean_volume
 from models.weights.published import PUBLISHED_WEIGHTS, PublishedWeights
-from pipeline.download.http.files import fetch_file
 from pipeline.weights.conversion import Pin, convert_once, facts_file
 from storage.base.errors import IntegrityError, SettingsError, SystemicFault, UntrustedFile
 from storage.base.fingerprint import readable_json
@@ -175,6 +174,8 @@ class WeightsFolder:
             SystemicFault: the download failed.
             IntegrityError: the file is not the pinned one.
         """
+        from pipeline.download.http.files import fetch_file  # no other method asks a site
+
         row, target = PUBLISHED_WEIGHTS[name], self.file(name)
         pin = self.pin(name)
         if pin is not None and target.is_file():

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,9 @@ from storage.base.records import (
 )
 from storage.files.block_checksums import CheckedReads, Read, read_checksums
 from storage.files.checksummed_json import unseal
-from storage.files.hdf5 import Extent, FileLayout, read_layout, read_layout_checked
+
+if TYPE_CHECKING:
+    from storage.files.hdf5 import Extent, FileLayout
 
 FORMAT = "video-highlights part"
 FORMAT_VERSION = 2
@@ -265,6 +268,9 @@ class PartReader:
         Raises:
             IntegrityError: the file is missing, or is not a whole part.
         """
+        # Imported here: most runs open a store for its manifests only, which need no HDF5.
+        from storage.files.hdf5 import read_layout, read_layout_checked
+
         try:
             # With checksums even the tables are read through them: libhdf5 never sees a damaged
             # byte.

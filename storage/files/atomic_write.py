@@ -81,6 +81,12 @@ def publish(path: Path, content: bytes | Iterable[Buffer], *, replace: bool) -> 
         draft.finish(replace=replace)
 
 
+def publish_if_changed(path: Path, content: bytes) -> None:
+    """`publish` and replace, unless the file has this content already; it keeps its times then."""
+    if not (path.is_file() and path.read_bytes() == content):
+        publish(path, content, replace=True)
+
+
 def publish_file(temporary: Path, path: Path) -> None:
     """Give a file that another program wrote its final name `path`, without overwriting.
 

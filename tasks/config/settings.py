@@ -27,12 +27,9 @@ from models.extractors.registry import EXTRACTORS
 from models.registry import PluginError
 from models.settings_binding import bind
 from pipeline.datasets.registry import DATASETS, dataset_spec
-from pipeline.decoding.video_reader import BACKENDS
 from pipeline.download.access.source import SourceSettings
 from pipeline.extraction.variant import Variant
-from pipeline.media.probe import DecodeLimits
-from pipeline.synthetic.category_videos import write_category_sample
-from pipeline.synthetic.user_videos import LARGE, SMALL, Progress, write_sample
+from pipeline.media.decode_settings import BACKEND_NAMES, DecodeLimits
 from pipeline.weights.weights_folder import WeightsFolder
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.extras import install_advice
@@ -47,15 +44,10 @@ from tasks.config.luigi_sections import (
     plugin_section,
 )
 from tasks.config.luigi_values import value_faults
+from tasks.config.samples import SAMPLES
 from tasks.config.slurm_settings import SlurmSettings
 from tasks.config.unknown_keys import unknown_keys
 
-SAMPLES: dict[str, Callable[[Path, Progress], None]] = {
-    "sample": lambda folder, progress: write_sample(folder, SMALL, progress=progress),
-    "sample-large": lambda folder, progress: write_sample(folder, LARGE, progress=progress),
-    "category-sample": lambda folder, progress: write_category_sample(folder, progress=progress),
-}
-"""Synthetic catalogs: name → function that writes their videos into a folder."""
 PHD2 = "phd2"
 SAMPLE_WEIGHTS = "random:0"
 MAX_PARALLEL_VIDEOS = 256
@@ -269,8 +261,8 @@ def _data_faults(data: Any) -> Iterator[str]:
 def _compute_faults(device: str, backend: str) -> Iterator[str]:
     if not _DEVICE.fullmatch(device):
         yield f"[extract] device must be auto, cpu, cuda, or like cuda:1; got {device!r}"
-    if backend not in BACKENDS:
-        yield f"[decode] backend must be one of {', '.join(BACKENDS)}; got {backend!r}"
+    if backend not in BACKEND_NAMES:
+        yield f"[decode] backend must be one of {', '.join(BACKEND_NAMES)}; got {backend!r}"
     elif backend in ("decord", "torchcodec") and find_spec(backend) is None:
         yield f"[decode] backend = {backend} is not installed: {install_advice(backend)}"
 

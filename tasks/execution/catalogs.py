@@ -25,7 +25,8 @@ from storage.catalog.catalog import Catalog, read_catalog, write_catalog
 from storage.catalog.forgotten import forgotten_source_files, read_forgotten
 from storage.files import atomic_write
 from tasks.config.own_catalogs import REQUEST_FILE
-from tasks.config.settings import SAMPLES, Settings
+from tasks.config.samples import SAMPLES
+from tasks.config.settings import Settings
 from tasks.execution import progress
 
 SAMPLE_SHARDS = 3

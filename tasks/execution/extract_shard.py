@@ -1,6 +1,7 @@
 """Builds one shard under the settings of a run, wherever that happens.
 
-The Luigi task of a shard and a Dask worker both call this module. It imports neither of them.
+The Luigi task of a shard and a Dask worker both call this module. It imports neither of them. A run
+that finds a shard complete asks for its job only, so what builds it is imported when it is built.
 """
 
 from __future__ import annotations
@@ -8,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.compute.devices import resolve_device
-from pipeline.decoding.events import Decoder
-from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
-from pipeline.diagnostics.self_test import run_self_test
-from pipeline.download.fetch import fetch
-from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.timing import WHOLE_SHARD, Times, save_times
 from pipeline.extraction.variant import Variant
-from pipeline.extraction.video_threads import default_parallel_videos
 from storage.base.video_status import VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.files.file_lock import lease
 from tasks.config.settings import Settings
 from tasks.execution.catalogs import load_catalog
 from tasks.execution.video_sources import VideoSources
+
+if TYPE_CHECKING:
+    from pipeline.decoding.events import Decoder
+    from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 
 
 def shard_job(settings: Settings, catalog: Catalog, shard: int) -> ShardJob:
@@ -54,6 +54,10 @@ def extract_shard(
     under `run_name`, also when the shard is interrupted. Raises LeaseHeld if another process builds
     the shard, LeaseLost if another process took it over meanwhile.
     """
+    from pipeline.diagnostics.self_test import run_self_test
+    from pipeline.download.fetch import fetch
+    from pipeline.extraction.process_shard import process_shard
+
     layout = settings.layout
     device = _device_of(settings.variants, settings.device)
     alternative_ids = load_catalog(layout).alternative_ids
@@ -91,6 +95,8 @@ def videos_in_parallel(settings: Settings, device: str) -> int:
     That is `[decode] videos_at_once`, or a default that depends on the device and on whether
     networks run.
     """
+    from pipeline.extraction.video_threads import default_parallel_videos
+
     if settings.videos_at_once:
         return settings.videos_at_once
     return default_parallel_videos(device, networks=_has_networks(settings.variants))
@@ -109,6 +115,8 @@ def _device_of(variants: Iterable[Variant], device: str) -> str:
 @contextmanager
 def _decoders(settings: Settings, count: int) -> Iterator[list[SubprocessDecoder]]:
     """`count` decoders; each starts its process on first use, and ends it with the block."""
+    from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
+
     with ExitStack() as stack:
         yield [
             stack.enter_context(

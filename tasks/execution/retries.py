@@ -8,7 +8,6 @@ from pipeline.download.folder.outdated import outdated_ids
 from pipeline.extraction.shard_job import ShardJob
 from storage.base.errors import LeaseHeld
 from storage.base.video_status import VideoStatus
-from storage.features.commit import request_retry
 from storage.features.manifest_index import read_summary
 from storage.files.file_lock import lease
 from tasks.config.settings import Settings
@@ -23,6 +22,8 @@ def request_retries(settings: Settings, reasons: frozenset[str]) -> int:
 
     Returns how many statuses changed, over all variants.
     """
+    from storage.features.commit import request_retry  # brings HDF5, and most runs request nothing
+
     catalog = load_catalog(settings.layout)
     changed = 0
     for shard in range(catalog.shard_count):
@@ -73,6 +74,8 @@ def request_outdated(settings: Settings, videos: Mapping[int, Collection[str]]) 
 
     Returns how many videos there are. A shard that another run builds is left to the next run.
     """
+    from storage.features.commit import request_retry  # as above
+
     catalog = load_catalog(settings.layout)
     requested = 0
     for shard, video_ids in videos.items():

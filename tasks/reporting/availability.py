@@ -14,7 +14,7 @@ from storage.base.paths import Layout, VariantLayout
 from storage.base.video_status import DONE, VideoStatus
 from storage.catalog.catalog import Catalog
 from storage.features.manifest_index import done_ids, read_summaries
-from storage.files.atomic_write import publish
+from storage.files.atomic_write import publish_if_changed
 
 FILE = "survival.json"
 
@@ -28,7 +28,7 @@ def save_availability(
     """
     rows = availability_by_split(catalog, _statuses(variants))
     content = readable_json(availability_report(rows, datetime.now(UTC).date()))
-    publish(layout.report / FILE, content, replace=True)
+    publish_if_changed(layout.report / FILE, content)
     return [f"  {row}" for row in rows]
 
 

@@ -5,6 +5,7 @@ It reads manifests and the catalog and computes nothing else. A person judges th
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from tasks.reporting import timing
 from tasks.reporting.availability import save_availability
 from tasks.reporting.data_quality import QualityNotes, quality_notes
 from tasks.reporting.label_quality import label_lines
+from trainer.plots.picture_record import OVERVIEW_CODE, RecordedPicture
 
 WAITING = (State.PENDING, State.QUARANTINED)
 NON_FINITE, TOO_SHORT = "non_finite", "too_short"
@@ -323,33 +325,36 @@ def _save_and_draw(
             "variants": {summary.name: summary.record() for summary in summaries},
         }
     )
-    report_file = layout.report / REPORT_FILE
-    picture = _PictureSource.of(variants)
-    is_same_report = report_file.is_file() and report_file.read_bytes() == report
-    if picture is not None and not (is_same_report and _is_up_to_date(layout, variants)):
-        draw_features(layout, picture)
-    # After the picture: a run that is killed in between draws it again.
-    atomic_write.publish(report_file, report, replace=True)
-    return layout.report / PICTURE_FILE if picture else None
+    atomic_write.publish_if_changed(layout.report / REPORT_FILE, report)
+    source = _PictureSource.of(variants)
+    return draw_features(layout, variants, source) if source else None
 
 
-def _is_up_to_date(layout: Layout, variants: Sequence[Variant]) -> bool:
-    """Whether the picture is younger than all that it is drawn from.
+def draw_features(layout: Layout, variants: Sequence[Variant], source: _PictureSource) -> Path:
+    """Draw a picture of the features in the catalog's report folder, unless it shows them."""
+    path = layout.report / PICTURE_FILE
+    picture = RecordedPicture(path, _shown(layout, variants, source), OVERVIEW_CODE)
+    picture.draw_if_changed(lambda: _draw(layout, source, path))
+    return path
 
-    Drawing takes longer than everything else in a run that finds nothing to do.
-    """
-    picture = layout.report / PICTURE_FILE
-    if not picture.is_file():
-        return False
-    sources = [layout.catalog_file]
+
+def _shown(layout: Layout, variants: Sequence[Variant], source: _PictureSource) -> dict[str, JSON]:
+    """Digests of the rows and the catalog that the picture shows."""
+    shown: dict[str, JSON] = {"pictures": source.pictures, "clips": source.clips}
+    shown["array"] = source.array
     for variant in variants:
-        sources += _layout_of(layout, variant).folder.glob("*.json")
-    newest = max(source.stat().st_mtime_ns for source in sources)
-    return picture.stat().st_mtime_ns > newest
+        name = variant.full_name
+        if name in (source.pictures, source.clips):
+            summaries = manifest_index.read_summaries(_layout_of(layout, variant)).values()
+            shown[name] = manifest_index.logical_digest_of(summaries)
+    # The catalog names the sha256 of its tables; videos that were taken down are left out of it.
+    for file in (layout.catalog_file, layout.forgotten_file):
+        if file.exists():
+            shown[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return shown
 
 
-def draw_features(layout: Layout, source: _PictureSource) -> None:
-    """Draw a picture of the features in the catalog's report folder."""
+def _draw(layout: Layout, source: _PictureSource, into: Path) -> None:
     from trainer.plots.store_overview import draw_overview  # matplotlib takes a second to import
 
     draw_overview(
@@ -357,5 +362,5 @@ def draw_features(layout: Layout, source: _PictureSource) -> None:
         pictures=source.pictures,
         clips=source.clips,
         array=source.array,
-        into=layout.report / PICTURE_FILE,
+        into=into,
     )

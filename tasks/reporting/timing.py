@@ -19,8 +19,10 @@ from pipeline.extraction.timing import (
 )
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
+from storage.base.records import JSON
 from storage.files.atomic_write import publish
 from tasks.execution.progress import format_clock
+from trainer.plots.picture_record import TIMES_CODE, RecordedPicture
 
 MEANINGS = {
     "wait_download": "waiting for files",
@@ -108,11 +110,22 @@ def _share(total: Seconds, step: str, whole: float) -> str:
 
 
 def _draw(layout: Layout, total: Seconds) -> Path:
-    from trainer.plots.time_breakdown import draw_times  # matplotlib takes a second to import
-
     video_threads = {MEANINGS[step]: _sum_of(total, step) for step in VIDEO_THREAD_STEPS}
     background = {
         name: seconds for name, seconds in total.items() if _step_of(name) in BACKGROUND_STEPS
     }
     bars = {"video\nthreads": video_threads, "background\nthreads": background}
-    return draw_times(bars, layout.report / FILE)
+    path = layout.report / FILE
+    # Lists: the order of the pieces is that of their colours.
+    shown: dict[str, JSON] = {
+        name: [[piece, seconds] for piece, seconds in pieces.items()]
+        for name, pieces in bars.items()
+    }
+    RecordedPicture(path, shown, TIMES_CODE).draw_if_changed(lambda: _draw_bars(bars, path))
+    return path
+
+
+def _draw_bars(bars: Mapping[str, Seconds], path: Path) -> None:
+    from trainer.plots.time_breakdown import draw_times  # matplotlib takes a second to import
+
+    draw_times(bars, path)

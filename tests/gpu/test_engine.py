@@ -29,8 +29,8 @@ from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DEFAULT_LIMITS
 from storage.base.paths import Layout
 from storage.features.store import FeatureStore
 from tests.gpu.test_nvdec import FRAMES, encoded

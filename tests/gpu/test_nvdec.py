@@ -21,7 +21,7 @@ from pipeline.decoding.events import DecodeEnd, FrameEvent
 from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.video_reader import VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault
 
 FRAMES = 60

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.decoding.backends import decord, torchcodec
 from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from storage.base.errors import SystemicFault, VideoError
 from tests.support.video_cases import CASES, make
 from tests.support.videos import ffmpeg

@@ -26,8 +26,8 @@ from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
+from pipeline.media.decode_settings import DecodeLimits
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DecodeLimits
 from storage.base.paths import Layout
 from storage.base.video_status import State, VideoStatus
 from storage.features.manifest import ManifestEntry

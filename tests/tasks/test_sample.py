@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from storage.__main__ import main
 from storage.features.store import FeatureStore
 from tests.support.luigi_server import C3D, run_luigi
 from tests.support.videos import FFMPEG
@@ -218,6 +219,31 @@ def test_a_second_run_is_done_in_seconds(built: tuple[Path, str, float]) -> None
     assert account_of(done.stdout) == account_of(first)
     assert "where the time went" not in output, "a run that did nothing has no times to tell"
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_picture_is_drawn_again_only_if_what_it_shows_has_changed(
+    few_clips: tuple[Path, str], tmp_path: Path
+) -> None:
+    shutil.copytree(few_clips[0], tmp_path, dirs_exist_ok=True)
+    store = tmp_path / "data" / "sample"
+    picture = store / "report" / "features.png"
+    drawn, written_ns = picture.read_bytes(), picture.stat().st_mtime_ns
+
+    def build_again() -> None:
+        done = run_luigi(tmp_path, *FEW_CLIPS, environment=ENVIRONMENT)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    (store / "catalog.json").touch()  # a copy of a store has other times
+    build_again()
+    assert picture.stat().st_mtime_ns == written_ns
+    picture.unlink()
+    build_again()
+    assert picture.read_bytes() == drawn
+    shown = FeatureStore(store)["c3d"].ids[0]
+    assert main(["forget", str(store), shown]) == 0
+    assert not picture.exists()
+    build_again()
+    assert picture.read_bytes() not in (b"", drawn), "without the video that was taken down"
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ from pipeline.decoding.worker.messages import Message
 from pipeline.decoding.worker.worker_process import DecoderProcess, NotStarted, WorkerDied
 from pipeline.media.container.picture_facts import PictureFacts
 from pipeline.media.container.streams import OtherStream
-from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS, DecodeLimits
+from pipeline.media.probe import Probe
 from pipeline.sampling.multi_planner import MultiPlanner
 from pipeline.sampling.planner import VideoSampling, Window
 from pipeline.sampling.segment_alignment import SegmentAlignment

@@ -29,7 +29,8 @@ from pipeline.decoding.events import AlignmentEvent, Event, FrameEvent, WindowEv
 from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker import messages
 from pipeline.decoding.worker.worker_process import MIN_SLOTS, OUT_OF_MEMORY, RING_BYTES
-from pipeline.media.probe import DecodeLimits, Probe
+from pipeline.media.decode_settings import DecodeLimits
+from pipeline.media.probe import Probe
 from pipeline.sampling.planner import VideoSampling, YuvSampling
 from pipeline.sampling.planners import PLANNERS
 from storage.base.errors import SystemicFault, VideoError

@@ -26,7 +26,7 @@ from pipeline.child_processes.project_root import PROJECT_ROOT
 from pipeline.child_processes.resource_monitor import ResourceMonitor, TooMuchMemory
 from pipeline.child_processes.sandbox import DATA_FACTOR, SandboxLayers
 from pipeline.decoding.worker import messages
-from pipeline.media.probe import DecodeLimits
+from pipeline.media.decode_settings import DecodeLimits
 from pipeline.sampling.planner import VideoSampling, YuvSampling
 from storage.base.errors import SystemicFault
 

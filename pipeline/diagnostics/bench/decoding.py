@@ -20,7 +20,7 @@ from typing import Any
 import imageio_ffmpeg
 
 from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 CLEAR_SPEEDUP = 1.1

@@ -30,7 +30,7 @@ from models.extractors.c3d.settings import ARRAYS, C3DSettings
 from models.extractors.registry import EXTRACTORS
 from models.weights.key_mapping import load_best_layout
 from pipeline.decoding.video_reader import VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_c3d
 from tests.models.goldens.reference import ask, checkout, relative_error
 

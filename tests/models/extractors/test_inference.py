@@ -26,7 +26,7 @@ from models.extractors.keypoint_rcnn import boxes
 from models.extractors.registry import EXTRACTORS
 from models.extractors.yolov5.boxes import letterbox, letterbox_on_device
 from pipeline.decoding.video_reader import VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models.extractors.base.sampling import EveryFrame, FramesAtRate
-from models.extractors.jpeg_frames.spec import FramesSettings, JpegFrames
+from models.extractors.jpeg_frames.extractor import JpegFrames
+from models.extractors.jpeg_frames.settings import FramesSettings
 from models.extractors.registry import EXTRACTORS
 
 

@@ -34,7 +34,7 @@ from models.extractors.tased.extractor import TasedExtractor
 from models.extractors.tased.network import TasedNet
 from models.extractors.tased.settings import TasedSettings
 from pipeline.decoding.video_reader import VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_tased
 from tests.support.injected_noise import in_every_layer
 

@@ -34,8 +34,8 @@ from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.video_reader import VideoReader
 from pipeline.extraction.process_video import process_video
 from pipeline.extraction.variant import Variant
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DEFAULT_LIMITS
 from tests.models.goldens import formula, make_tased
 from tests.models.goldens.reference import ask, checkout, relative_error
 

@@ -25,7 +25,7 @@ from models.extractors.yolov5 import spec as yolov5
 from models.extractors.yolov5.settings import YOLOv5Settings
 from pipeline.decoding.backends.pyav import Converter, PlanesReader
 from pipeline.decoding.video_reader import VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 
 AS_STORED = (1, 0, 0, 1)
 

@@ -26,7 +26,7 @@ from pipeline.child_processes.resource_monitor import (
 from pipeline.child_processes.sandbox import SandboxLayers
 from pipeline.decoding.events import DecodeEnd, WindowEvent
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
-from pipeline.media.probe import DecodeLimits
+from pipeline.media.decode_settings import DecodeLimits
 from storage.base.errors import VideoError
 from storage.base.video_status import State
 from tests.conftest import REPOSITORY

@@ -28,7 +28,7 @@ from pipeline.download.integrity import count_in_child
 from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.media.container.packet_counts import PacketCounts
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from storage.base.paths import Layout
 from storage.base.records import Video
 from storage.base.video_status import State

@@ -16,7 +16,8 @@ from pipeline.decoding.frame_timing import MAX_GAPS, FrameTiming
 from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.media.container.packets import Tally
-from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS
+from pipeline.media.probe import Probe, probe
 from storage.base.fingerprint import to_json_value
 from tests.pipeline.decoding.test_video_reader import bare
 from tests.support.backend_conformance import (

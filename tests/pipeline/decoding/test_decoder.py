@@ -22,7 +22,7 @@ from pipeline.decoding.events import DecodeEnd, Decoder, Event, FrameEvent, Wind
 from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.decoding.worker.worker_process import DecoderProcess, WorkerDied
-from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits
+from pipeline.media.decode_settings import DEFAULT_LIMITS, DecodeLimits
 from pipeline.sampling.planner import Window
 from storage.base.errors import SystemicFault, VideoError
 from storage.base.video_status import State

@@ -13,7 +13,7 @@ from pipeline.decoding.frame_timing import (
     spread_equal_times,
 )
 from pipeline.decoding.video_reader import DecodeSummary, VideoReader
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from tests.support.videos import ffmpeg
 
 GAPS = {

@@ -10,7 +10,7 @@ import pytest
 from models.extractors.base.sampling import EveryFrame
 from pipeline.decoding.events import DecodeEnd, WindowEvent
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
-from pipeline.media.probe import DecodeLimits
+from pipeline.media.decode_settings import DecodeLimits
 from storage.base.errors import VideoError
 from tests.support.backend_conformance import by_ffmpeg
 from tests.support.malicious_files import CORPUS

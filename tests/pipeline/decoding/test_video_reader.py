@@ -17,7 +17,8 @@ from pipeline.decoding.backends.frame import DecodedFrame
 from pipeline.decoding.backends.pyav import turn_upright
 from pipeline.decoding.video_reader import BACKENDS, DecodeSummary, VideoReader, get_backend
 from pipeline.media.container.packets import Tally
-from pipeline.media.probe import DEFAULT_LIMITS, DecodeLimits, Probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS, DecodeLimits
+from pipeline.media.probe import Probe
 from storage.base.errors import VideoError
 from tests.conftest import REPOSITORY
 from tests.support.videos import cli_frames, coded_frame, coded_video, encode, ffmpeg, read_code

@@ -18,7 +18,7 @@ from pipeline.child_processes.sandbox import SandboxLayers
 from pipeline.decoding.worker import messages
 from pipeline.decoding.worker.worker_main import MAX_SLOTS, Ring, check_backend
 from pipeline.decoding.worker.worker_process import MIN_SLOTS, RING_BYTES, anonymous_memory
-from pipeline.media.probe import DecodeLimits
+from pipeline.media.decode_settings import DecodeLimits
 from storage.base.errors import SystemicFault
 from tests.conftest import REPOSITORY
 from tests.support.videos import coded_video

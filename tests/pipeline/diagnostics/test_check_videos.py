@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.diagnostics.check_videos import VideoCheck, check_videos
-from pipeline.media.probe import DEFAULT_LIMITS
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from tests.support.faulty_server import MKV, MP4
 from tests.support.videos import ffmpeg
 

@@ -19,7 +19,7 @@ from pipeline.decoding.worker import worker_process
 from pipeline.diagnostics import doctor
 from pipeline.diagnostics.doctor import Level
 from pipeline.download.access.source import SourceSettings
-from pipeline.media.probe import DecodeLimits
+from pipeline.media.decode_settings import DecodeLimits
 from tests.conftest import REPOSITORY
 
 Usage = namedtuple("Usage", "total used free")

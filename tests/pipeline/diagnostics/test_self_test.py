@@ -11,7 +11,7 @@ import pytest
 
 from models.extractors.base.contract import ExtractorSpec, Frame
 from models.extractors.jpeg_frames import spec as frames
-from models.extractors.jpeg_frames.spec import JpegFrames
+from models.extractors.jpeg_frames.extractor import JpegFrames
 from pipeline.diagnostics import self_test
 from pipeline.diagnostics.self_test import run_self_test
 from storage.base.errors import SystemicFault

@@ -17,7 +17,7 @@ import pytest
 
 from models.extractors.base.sampling import FramesAtRateWithHistory
 from models.extractors.jpeg_frames import spec as frames
-from models.extractors.jpeg_frames.spec import FramesSettings
+from models.extractors.jpeg_frames.settings import FramesSettings
 from pipeline.__main__ import main
 from pipeline.compute.processor_kind import processor_kind
 from pipeline.decoding.inline_decoder import InlineDecoder

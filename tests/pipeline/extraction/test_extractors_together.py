@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.extractors.c3d.settings import C3DSettings
-from models.extractors.jpeg_frames.spec import FramesSettings
+from models.extractors.jpeg_frames.settings import FramesSettings
 from models.extractors.keypoint_rcnn.settings import KeypointRCNNSettings
 from models.extractors.registry import EXTRACTORS
 from models.extractors.tased.settings import TasedSettings
@@ -24,8 +24,9 @@ from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.container.packets import Tally
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DEFAULT_LIMITS, Probe
+from pipeline.media.probe import Probe
 from pipeline.synthetic.user_videos import write_sample
 from pipeline.synthetic.user_videos_plan import SampleSize
 from storage.base.paths import Layout

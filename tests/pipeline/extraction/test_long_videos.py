@@ -16,8 +16,8 @@ from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.extraction.process_shard import cached_extractor
 from pipeline.extraction.process_video import process_video
 from pipeline.extraction.variant import Variant
+from pipeline.media.decode_settings import DecodeLimits
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DecodeLimits
 from pipeline.sampling.planner import VideoSampling
 from storage.base.video_status import DONE
 from tests.support.tiny_extractor import tiny_variant

@@ -20,7 +20,8 @@ from pipeline.decoding.inline_decoder import InlineDecoder
 from pipeline.decoding.video_reader import VideoReader
 from pipeline.download.integrity import check_integrity
 from pipeline.media.container.clock import Clock
-from pipeline.media.probe import DEFAULT_LIMITS, Probe, probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS
+from pipeline.media.probe import Probe, probe
 from pipeline.media.reel import cut_reel
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from tests.support.backend_conformance import ON_PROCESSORS, by_backend, by_ffmpeg, need

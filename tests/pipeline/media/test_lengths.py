@@ -12,7 +12,8 @@ from pipeline.decoding.video_reader import DecodeSummary, VideoReader
 from pipeline.download.integrity import check_integrity
 from pipeline.media.container.lengths import missing_duration
 from pipeline.media.container.packets import Tally
-from pipeline.media.probe import DEFAULT_LIMITS, probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS
+from pipeline.media.probe import probe
 from tests.support.videos import ffmpeg
 
 pytestmark = pytest.mark.usefixtures("counted_here")

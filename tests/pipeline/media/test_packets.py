@@ -19,7 +19,8 @@ from pipeline.decoding.video_reader import DecodeSummary, VideoReader
 from pipeline.decoding.worker.subprocess_decoder import SubprocessDecoder
 from pipeline.download.integrity import check_integrity
 from pipeline.media.container.packets import Tally
-from pipeline.media.probe import DEFAULT_LIMITS, probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS
+from pipeline.media.probe import probe
 from storage.base.errors import VideoError
 from tests.support.backend_conformance import by_ffmpeg
 from tests.support.videos import ffmpeg

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.media.container.container_formats import sniff
-from pipeline.media.probe import DecodeLimits, probe
+from pipeline.media.decode_settings import DecodeLimits
+from pipeline.media.probe import probe
 from storage.base.errors import SystemicFault, VideoError
 from tests.support.videos import coded_frame, coded_video, encode, ffmpeg
 

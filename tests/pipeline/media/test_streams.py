@@ -16,7 +16,8 @@ from pipeline.media.container.container_formats import sniff
 from pipeline.media.container.packet_counts import count_packets
 from pipeline.media.container.packets import Tally
 from pipeline.media.container.streams import LISTED_STREAMS, choose_stream, open_container
-from pipeline.media.probe import DEFAULT_LIMITS, probe
+from pipeline.media.decode_settings import DEFAULT_LIMITS
+from pipeline.media.probe import probe
 from tests.support.backend_conformance import ON_PROCESSORS, missing
 from tests.support.videos import FFMPEG, ffmpeg
 

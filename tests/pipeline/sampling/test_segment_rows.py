@@ -23,8 +23,9 @@ from pipeline.extraction.process_shard import process_shard
 from pipeline.extraction.shard_job import ShardJob
 from pipeline.extraction.variant import Variant
 from pipeline.media.container.clock import Clock
+from pipeline.media.decode_settings import DEFAULT_LIMITS
 from pipeline.media.media_file import Media
-from pipeline.media.probe import DEFAULT_LIMITS, probe
+from pipeline.media.probe import probe
 from pipeline.sampling.segment_alignment import SegmentsOfVideo
 from storage.base.paths import Layout
 from storage.base.records import Annotation, Video

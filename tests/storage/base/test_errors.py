@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from storage.base.errors import (
+    DatasetError,
     DiskFull,
     ExtractorFailed,
     HighlightsError,
@@ -32,6 +33,7 @@ EXAMPLES = [
         VideoError("v1", failure_status("too_short", "3 frames")),
         r"v1: rejected:too_short \(3 frames\)",
     ),
+    (DatasetError(("marks.csv, line 3: no user",)), r"\n  - marks\.csv, line 3: no user"),
     (SystemicFault("the network is down"), "the network is down"),
     (
         DiskFull(PATH, 1_500_000, 2048),
