@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from models.extractors.base.max_pooling import max_pool3d
 
 FULL_SHARE_GAP = 5e-7
 """Rounding in float32 separates neighbours that should be equal by up to 3.5e-7 of the largest
@@ -46,8 +47,9 @@ def unpool(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
     with torch.no_grad():
         compared = encoded if encoded.dtype is torch.float64 else encoded.float()
         largest = compared.flatten(1).amax(1).clamp(min=_NOTHING).view(-1, 1, 1, 1, 1)
-        pooling: dict[str, Any] = {"stride": (1, 2, 2), "padding": (0, border, border)}
-        highest = functional.max_pool3d(compared, (1, window, window), **pooling)  # (B, C, t, h, w)
+        highest = max_pool3d(  # (B, C, t, h, w)
+            compared, (1, window, window), stride=(1, 2, 2), padding=(0, border, border)
+        )
         bordered = functional.pad(compared, (border,) * 4, value=-math.inf)
         rest = torch.ones_like(highest)  # the share of a window's value that has no place yet
         free = torch.ones_like(bordered, dtype=values.dtype)  # the share of a place that is free
