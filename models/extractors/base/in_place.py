@@ -1,4 +1,4 @@
-"""ReLU and batch norm that overwrite their input, on a CPU and without a gradient.
+"""Activations, sums and batch norms that overwrite their input, on a CPU and without a gradient.
 
 The bits are those of torch's own. A new map has to be given pages by the operating system, which
 on a CPU takes longer than the arithmetic on it. On a GPU, and for a gradient, nothing is
@@ -7,8 +7,20 @@ overwritten. Give them only what nothing else reads later, such as the output of
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+class NormStatistics(NamedTuple):
+    """What a batch norm has learned; each `(C,)`."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
 
 
 def computes_on_cpu_without_gradient(x: Tensor) -> bool:
@@ -19,6 +31,33 @@ def computes_on_cpu_without_gradient(x: Tensor) -> bool:
 def relu(x: Tensor) -> Tensor:
     """`torch.relu(x)`; may overwrite `x`."""
     return torch.relu_(x) if computes_on_cpu_without_gradient(x) else torch.relu(x)
+
+
+def silu(x: Tensor) -> Tensor:
+    """`functional.silu(x)`; may overwrite `x`."""
+    return functional.silu(x, inplace=computes_on_cpu_without_gradient(x))
+
+
+def add(x: Tensor, y: Tensor, *, spare: Tensor) -> Tensor:
+    """`x + y`; may overwrite `spare`, which is one of them."""
+    # Otherwise torch would choose the layout of the sum, and a convolution might add up differently.
+    is_alike = x.stride() == y.stride() and x.shape == y.shape and x.dtype is y.dtype
+    if is_alike and computes_on_cpu_without_gradient(x):
+        return torch.add(x, y, out=spare)
+    return x + y
+
+
+def batch_norm(x: Tensor, statistics: NormStatistics, eps: float) -> Tensor:
+    """`functional.batch_norm` of `(B, C, ...)` with fixed statistics; may overwrite `x`."""
+    mean, variance, weight, bias = statistics
+    is_float32 = x.dtype is weight.dtype is torch.float32
+    if not (is_float32 and x.is_contiguous() and computes_on_cpu_without_gradient(x)):
+        return functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
+    unused = x.new_empty(0), x.new_empty(0)
+    torch.native_batch_norm(
+        x, weight, bias, mean, variance, training=False, momentum=0.0, eps=eps, out=(x, *unused)
+    )
+    return x
 
 
 class ReLU(nn.ReLU):
@@ -34,19 +73,7 @@ class BatchNorm3d(nn.BatchNorm3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, t, h, w)` → the same shape."""
-        is_float32 = x.dtype is self.weight.dtype is torch.float32
-        if self.training or not is_float32 or not computes_on_cpu_without_gradient(x):
+        if self.training:
             return super().forward(x)
-        unused = x.new_empty(0)
-        torch.native_batch_norm(
-            x,
-            self.weight,
-            self.bias,
-            self.running_mean,
-            self.running_var,
-            training=False,
-            momentum=0.0,
-            eps=self.eps,
-            out=(x, unused, unused.clone()),
-        )
-        return x
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        return batch_norm(x, NormStatistics(mean, variance, self.weight, self.bias), self.eps)

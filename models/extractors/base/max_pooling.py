@@ -25,6 +25,8 @@ from models.extractors.base.in_place import computes_on_cpu_without_gradient
 
 Triple = tuple[int, int, int]
 """Frames, rows, columns."""
+Pair = tuple[int, int]
+"""Rows, columns."""
 
 BLOCK_BYTES = 1 << 22
 """So much of the input is pooled at a time, which then stays in a core's cache."""
@@ -64,6 +66,15 @@ def max_pool3d(
         block = slice(start, start + maps_in_block)
         pooled[block] = _pool_block(maps[block], axes)
     return pooled.unflatten(0, x.shape[:2])
+
+
+def max_pool2d(x: Tensor, kernel: Pair, *, stride: Pair, padding: Pair) -> Tensor:
+    """`functional.max_pool2d` of `(B, C, H, W)`, to the bit; see `max_pool3d`."""
+    if not _is_supported(x[:, :, None]):
+        return functional.max_pool2d(x, kernel, stride, padding)
+    frames = x[:, :, None]
+    pooled = max_pool3d(frames, (1, *kernel), stride=(1, *stride), padding=(0, *padding))
+    return pooled[:, :, 0]
 
 
 @dataclass(frozen=True)
