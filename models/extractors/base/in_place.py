@@ -33,14 +33,9 @@ def relu(x: Tensor) -> Tensor:
     return torch.relu_(x) if computes_on_cpu_without_gradient(x) else torch.relu(x)
 
 
-def silu(x: Tensor) -> Tensor:
-    """`functional.silu(x)`; may overwrite `x`."""
-    return functional.silu(x, inplace=computes_on_cpu_without_gradient(x))
-
-
 def add(x: Tensor, y: Tensor, *, spare: Tensor) -> Tensor:
     """`x + y`; may overwrite `spare`, which is one of them."""
-    # Otherwise torch would choose the layout of the sum, and a convolution might add up differently.
+    # Of unlike layouts torch chooses one, in which a convolution may add up in another order.
     is_alike = x.stride() == y.stride() and x.shape == y.shape and x.dtype is y.dtype
     if is_alike and computes_on_cpu_without_gradient(x):
         return torch.add(x, y, out=spare)

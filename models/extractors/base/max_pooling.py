@@ -14,7 +14,8 @@ Letters: N maps (clips times channels), T frames, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +58,7 @@ def max_pool3d(
         _Axis.of(*numbers, ceil_mode=ceil_mode)
         for numbers in zip(x.shape[2:], kernel, step, padding, strict=True)
     ]
-    if not (_is_supported(x) and all(axis.is_supported() for axis in axes)) or _has_minus_zero(x):
+    if not (_is_supported(x) and all(axis.is_valid() for axis in axes)) or _has_minus_zero(x):
         return functional.max_pool3d(x, kernel, step, padding, ceil_mode=ceil_mode)
     maps = x.flatten(0, 1)
     pooled = x.new_empty(len(maps), *(axis.outputs for axis in axes))
@@ -65,7 +66,7 @@ def max_pool3d(
     for start in range(0, len(maps), maps_in_block):
         block = slice(start, start + maps_in_block)
         pooled[block] = _pool_block(maps[block], axes)
-    return pooled.unflatten(0, x.shape[:2])
+    return pooled.view(*x.shape[:2], *pooled.shape[1:])
 
 
 def max_pool2d(x: Tensor, kernel: Pair, *, stride: Pair, padding: Pair) -> Tensor:
@@ -98,34 +99,25 @@ class _Axis:
             outputs -= 1
         return cls(size, kernel, stride, padding, ceil_mode, outputs)
 
-    def is_supported(self) -> bool:
-        """Whether every output has a place of its own in its window, at one distance for all."""
-        is_valid = self.size > 0 and self.kernel > 0 and self.stride > 0 and self.outputs > 0
-        return is_valid and 0 <= 2 * self.padding <= self.kernel and self._whole_place() is not None
+    def is_valid(self) -> bool:
+        """Whether torch accepts it; then each window has a number of its own."""
+        is_positive = min(self.size, self.kernel, self.stride, self.outputs) > 0
+        return is_positive and 0 <= 2 * self.padding <= self.kernel
 
     def changes_nothing(self) -> bool:
         return self.kernel == self.stride == 1
 
-    def places(self) -> Iterator[_Place]:
-        """The places of a window, the one that all windows have first."""
-        whole = self._whole_place()
-        for offset in sorted(range(self.kernel), key=lambda offset: offset != whole):
-            place = self._place(offset)
-            if place.first < place.end:
-                yield place
+    def places(self) -> list[_Place]:
+        """The places of a window, first one that no window has in the padding, if there is one."""
+        every = [self._place(offset) for offset in range(self.kernel)]
+        used = [place for place in every if place.first < place.end]
+        return sorted(used, key=lambda place: place.end - place.first < self.outputs)
 
     def _place(self, offset: int) -> _Place:
-        start = offset - self.padding  # where the first window has it
+        start = offset - self.padding
         first = max(0, -(start // self.stride))
         end = min(self.outputs, (self.size - 1 - start) // self.stride + 1)
         return _Place(first, end, start, self.stride)
-
-    def _whole_place(self) -> int | None:
-        for offset in range(self.kernel):
-            place = self._place(offset)
-            if place.first == 0 and place.end == self.outputs:
-                return offset
-        return None
 
 
 @dataclass(frozen=True)
@@ -158,41 +150,48 @@ def _pool_block(block: Tensor, axes: Sequence[_Axis]) -> Tensor:
     """`(N, T, H, W)` → `(N, t, h, w)`."""
     frames, rows, columns = axes
     if not columns.changes_nothing():
-        block = functional.max_pool1d(
+        pooled = functional.max_pool1d(
             block.flatten(0, 2),
             columns.kernel,
             columns.stride,
             columns.padding,
             ceil_mode=columns.ceil_mode,
-        ).unflatten(0, block.shape[:3])
+        )
+        block = pooled.view(*block.shape[:3], columns.outputs)
     return _pool_axis(_pool_axis(block, 2, rows), 1, frames)
 
 
 def _pool_axis(x: Tensor, dimension: int, axis: _Axis) -> Tensor:
-    """`(N, T, H, W)`, of which one dimension becomes shorter; not the last, whose steps are slow."""
+    """Pool T or H of `(N, T, H, W)`. W is next to each other in memory, which would be slow."""
     if axis.changes_nothing():
         return x
     shape = list(x.shape)
     shape[dimension] = axis.outputs
     out = x.new_empty(shape)
-    whole, *others = axis.places()
-    if not others:
-        return out.copy_(_part(x, dimension, whole.inputs(0, axis.outputs)))
-    second = others[0]
-    for first, end in ((0, second.first), (second.end, axis.outputs)):
-        if first < end:
-            edge = _part(out, dimension, slice(first, end))
-            edge.copy_(_part(x, dimension, whole.inputs(first, end)))
-    torch.maximum(
-        _part(x, dimension, whole.inputs(second.first, second.end)),
-        _part(x, dimension, second.inputs(second.first, second.end)),
-        out=_part(out, dimension, slice(second.first, second.end)),
-    )
-    for place in others[1:]:
+    places = axis.places()
+    if len(places) > 1 and places[0].end - places[0].first == axis.outputs:
+        _start_with_two(out, x, dimension, places[0], places[1])
+        places = places[2:]
+    else:
+        out.fill_(-math.inf)
+    for place in places:
         so_far = _part(out, dimension, slice(place.first, place.end))
         inputs = _part(x, dimension, place.inputs(place.first, place.end))
         torch.maximum(so_far, inputs, out=so_far)
     return out
+
+
+def _start_with_two(out: Tensor, x: Tensor, dimension: int, whole: _Place, other: _Place) -> None:
+    """Fill `out` with the maximum of two places, the first of which all windows have."""
+    for first, end in ((0, other.first), (other.end, out.shape[dimension])):
+        if first < end:
+            edge = _part(out, dimension, slice(first, end))
+            edge.copy_(_part(x, dimension, whole.inputs(first, end)))
+    torch.maximum(
+        _part(x, dimension, whole.inputs(other.first, other.end)),
+        _part(x, dimension, other.inputs(other.first, other.end)),
+        out=_part(out, dimension, slice(other.first, other.end)),
+    )
 
 
 def _part(x: Tensor, dimension: int, part: slice) -> Tensor:

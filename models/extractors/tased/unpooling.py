@@ -52,7 +52,7 @@ def unpool(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
     # A few channels at a time: what is computed for them then stays in a core's cache.
     channel_bytes = encoded[:, :1].numel() * encoded.element_size()
     in_block = max(BLOCK_BYTES // max(channel_bytes, 1), 1)
-    blocks = zip(values.split(in_block, 1), encoded.split(in_block, 1), strict=True)
+    blocks = zip(torch.split(values, in_block, 1), torch.split(encoded, in_block, 1), strict=True)
     return torch.cat([_unpool_channels(*block, largest, window) for block in blocks], 1)
 
 

@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.extractors.base.in_place import add, silu
 from models.extractors.base.inference import to_precision, to_weight_dtype
-from models.extractors.base.max_pooling import max_pool2d
 from models.extractors.yolov5.settings import MAPS, Scale
 
 CLASSES = 80
@@ -49,7 +47,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, h, w)` → `(B, outputs, h / stride, w / stride)`."""
-        return silu(self.bn(self.conv(x)))
+        return nn.functional.silu(self.bn(self.conv(x)))
 
     @torch.no_grad()
     def fold(self, factors: Callable[[nn.BatchNorm2d], tuple[Tensor, Tensor]]) -> None:
@@ -102,7 +100,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, channels, h, w)` → the same shape."""
         y: Tensor = self.cv2(self.cv1(x))
-        return add(x, y, spare=y) if self.residual else y
+        return x + y if self.residual else y
 
 
 class C3(nn.Module):
@@ -137,7 +135,7 @@ class PyramidPooling(nn.Module):
         """`(B, channels, h, w)` → the same shape."""
         pooled = [self.cv1(x)]
         for _ in range(3):
-            pooled.append(max_pool2d(pooled[-1], (5, 5), stride=(1, 1), padding=(2, 2)))
+            pooled.append(nn.functional.max_pool2d(pooled[-1], 5, stride=1, padding=2))
         out: Tensor = self.cv2(torch.cat(pooled, 1))
         return out
 
