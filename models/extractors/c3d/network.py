@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from models.extractors.base.channel_scaling import scale_channels
+from models.extractors.base.in_place import relu
 from models.extractors.base.inference import seeded_generator, to_weight_dtype
+from models.extractors.base.max_pooling import max_pool3d
 from models.extractors.c3d.mean_volume import load_mean
 from models.extractors.c3d.settings import CHANNEL_MEANS, C3DSettings
 from models.weights.key_mapping import Layout
@@ -67,11 +69,11 @@ class C3DTrunk(nn.Module):
         return tuple(stages)
 
     def _conv(self, name: str, x: Tensor) -> Tensor:
-        return torch.relu(self.get_submodule(name)(x))
+        return relu(self.get_submodule(name)(x))
 
     @staticmethod
     def _pool(x: Tensor, frames: int = 2) -> Tensor:
-        return nn.functional.max_pool3d(x, (frames, 2, 2))
+        return max_pool3d(x, (frames, 2, 2))
 
 
 class C3D(C3DTrunk):
@@ -120,8 +122,8 @@ class C3D(C3DTrunk):
     def _pool5(self, x: Tensor) -> Tensor:
         """7×7 → 4×4. Ceil: windows {0,1} {2,3} {4,5} {6}; symmetric: {0} {1,2} {3,4} {5,6}."""
         if self.settings.pool5 == "symmetric":
-            return nn.functional.max_pool3d(x, (2, 2, 2), padding=(0, 1, 1))
-        return nn.functional.max_pool3d(x, (2, 2, 2), ceil_mode=True)
+            return max_pool3d(x, (2, 2, 2), padding=(0, 1, 1))
+        return max_pool3d(x, (2, 2, 2), ceil_mode=True)
 
 
 def _mean(mean: str) -> Tensor:

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.extractors.base.in_place import NormStatistics, add, batch_norm, relu
 from models.extractors.base.inference import to_precision, to_weight_dtype
+from models.extractors.base.max_pooling import max_pool2d
 from models.extractors.keypoint_rcnn.boxes import (
     BOX_WEIGHTS,
     apply_deltas,
@@ -93,9 +95,8 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(1, C, H, W)` → the same shape."""
-        return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, eps=1e-5
-        )
+        statistics = NormStatistics(self.running_mean, self.running_var, self.weight, self.bias)
+        return batch_norm(x, statistics, eps=1e-5)
 
 
 class NormedConv2d(nn.Conv2d):
@@ -123,8 +124,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(1, inputs, H, W)` → `(1, outputs, H / stride, W / stride)`."""
-        out = self.conv3(torch.relu(self.conv2(torch.relu(self.conv1(x)))))
-        return torch.relu(out + (x if self.shortcut is None else self.shortcut(x)))
+        out = self.conv3(relu(self.conv2(relu(self.conv1(x)))))
+        return relu(add(out, x if self.shortcut is None else self.shortcut(x), spare=out))
 
 
 class BottomUp(nn.Module):
@@ -139,8 +140,8 @@ class BottomUp(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """`(1, 3, H, W)` → res2 to res5: 256, 512, 1024, 2048 channels at 1/4, 1/8, 1/16, 1/32."""
-        x = torch.relu(self.stem["conv1"](x))
-        x = functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        x = relu(self.stem["conv1"](x))
+        x = max_pool2d(x, (3, 3), stride=(2, 2), padding=(1, 1))
         maps = []
         for name in STAGES:
             x = self.get_submodule(name)(x)
@@ -168,7 +169,8 @@ class PyramidBackbone(nn.Module):
         for level, stage in reversed(list(enumerate(self.bottom_up(x), start=2))):
             lateral = self.get_submodule(f"fpn_lateral{level}")(stage)
             if merged is not None:
-                lateral = lateral + functional.interpolate(merged, scale_factor=2.0)
+                upper = functional.interpolate(merged, scale_factor=2.0)
+                lateral = add(lateral, upper, spare=lateral)
             merged = lateral
             maps.insert(0, self.get_submodule(f"fpn_output{level}")(merged))
         return [*maps, functional.max_pool2d(maps[-1], kernel_size=1, stride=2)]
@@ -186,7 +188,7 @@ class ProposalHead(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, 256, H, W)` of one level → logits `(B, 3, H, W)` and deltas `(B, 12, H, W)`."""
         # The two small layers stay in float32: they decide which boxes there are.
-        hidden = torch.relu(self.conv(x)).float()
+        hidden = relu(self.conv(x)).float()
         return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
 
@@ -201,7 +203,7 @@ class BoxHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(N, 256, 7, 7)` → `(N, 1024)` float32."""
         x = to_weight_dtype(x.flatten(1), self)
-        return torch.relu(self.fc2(torch.relu(self.fc1(x)))).float()
+        return relu(self.fc2(relu(self.fc1(x)))).float()
 
 
 class KeypointHead(nn.Module):
@@ -220,7 +222,7 @@ class KeypointHead(nn.Module):
         """`(N, 256, 14, 14)` → features `(N, 512, 14, 14)` and heatmaps `(N, K, 56, 56)`."""
         x = to_weight_dtype(x, self)
         for number in range(1, 9):
-            x = torch.relu(self.get_submodule(f"conv_fcn{number}")(x))
+            x = relu(self.get_submodule(f"conv_fcn{number}")(x))
         x = x.float()
         low = self.score_lowres(x)  # (N, K, 28, 28)
         return x, functional.interpolate(

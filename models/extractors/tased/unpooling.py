@@ -18,17 +18,21 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from models.extractors.base.in_place import computes_on_cpu_without_gradient
+from models.extractors.base.max_pooling import max_pool3d
 
 FULL_SHARE_GAP = 5e-7
 """Rounding in float32 separates neighbours that should be equal by up to 3.5e-7 of the largest
 value.
 """
 NO_SHARE_GAP = 2e-6
+BLOCK_BYTES = 1 << 21
+"""So much of the encoded map is unpooled at a time on a CPU."""
 _NOTHING = 1e-20
 """Stands for the largest value of a map of zeros, so that nothing is divided by 0."""
 
@@ -41,13 +45,30 @@ def unpool(values: Tensor, encoded: Tensor, *, window: int) -> Tensor:
     place, the last one takes its share first. Without near-ties this is `max_unpool3d` of a CPU. No
     gradient reaches `encoded`. NaN and infinity stay.
     """
+    with torch.no_grad():
+        largest = _compared(encoded).flatten(1).amax(1).clamp(min=_NOTHING).view(-1, 1, 1, 1, 1)
+    if not computes_on_cpu_without_gradient(values):
+        return _unpool_channels(values, encoded, largest, window)
+    # A few channels at a time: what is computed for them then stays in a core's cache.
+    channel_bytes = encoded[:, :1].numel() * encoded.element_size()
+    in_block = max(BLOCK_BYTES // max(channel_bytes, 1), 1)
+    blocks = zip(torch.split(values, in_block, 1), torch.split(encoded, in_block, 1), strict=True)
+    return torch.cat([_unpool_channels(*block, largest, window) for block in blocks], 1)
+
+
+def _compared(encoded: Tensor) -> Tensor:
+    return encoded if encoded.dtype is torch.float64 else encoded.float()
+
+
+def _unpool_channels(values: Tensor, encoded: Tensor, largest: Tensor, window: int) -> Tensor:
+    """`unpool` for some of the channels; `largest` is `(B, 1, 1, 1, 1)`, of all of them."""
     border = 1 if window == 3 else 0
     height, width = values.shape[-2:]
     with torch.no_grad():
-        compared = encoded if encoded.dtype is torch.float64 else encoded.float()
-        largest = compared.flatten(1).amax(1).clamp(min=_NOTHING).view(-1, 1, 1, 1, 1)
-        pooling: dict[str, Any] = {"stride": (1, 2, 2), "padding": (0, border, border)}
-        highest = functional.max_pool3d(compared, (1, window, window), **pooling)  # (B, C, t, h, w)
+        compared = _compared(encoded)
+        highest = max_pool3d(  # (B, C, t, h, w)
+            compared, (1, window, window), stride=(1, 2, 2), padding=(0, border, border)
+        )
         bordered = functional.pad(compared, (border,) * 4, value=-math.inf)
         rest = torch.ones_like(highest)  # the share of a window's value that has no place yet
         free = torch.ones_like(bordered, dtype=values.dtype)  # the share of a place that is free
