@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
+from storage.base.records import Array
 from storage.catalog.catalog import Catalog
 from trainer.data.dataset import Positions, Sample, positions_of_pairs
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
@@ -68,9 +69,14 @@ class _LabelledVideo:
     def nbytes(self) -> int:
         """Bytes of the arrays."""
         annotated = self.annotated
-        arrays = [annotated.spans, annotated.values, annotated.labels, annotated.positive]
-        numbers = [] if annotated.numbers is None else [annotated.numbers]
-        return sum(array.nbytes for array in (*arrays, *numbers, *self.positions))
+        arrays: list[Array] = [
+            annotated.spans,
+            annotated.values,
+            annotated.labels,
+            annotated.positive,
+        ]
+        numbered = 0 if annotated.numbers is None else annotated.numbers.nbytes
+        return numbered + sum(array.nbytes for array in (*arrays, *self.positions))
 
 
 @dataclass(frozen=True)

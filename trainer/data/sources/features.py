@@ -234,9 +234,11 @@ class Features:
         has_rows = np.array([len(mean.arrays) > 0 for mean in found], np.bool_)
         with_rows = [mean.arrays for mean in found if mean.arrays]
         if not with_rows:
-            return {key: np.zeros((0, *self.shapes[key]), np.float32) for key in self.keys}, has_rows
+            empty = {key: np.zeros((0, *self.shapes[key]), np.float32) for key in self.keys}
+            return empty, has_rows
         columns = zip(*with_rows, strict=True)
-        return {key: np.stack(column) for key, column in zip(self.keys, columns)}, has_rows
+        means = {key: np.stack(column) for key, column in zip(self.keys, columns, strict=True)}
+        return means, has_rows
 
     def overlap_rows(self, video_id: str, segments: Intervals) -> NDArray[np.bool_]:
         """`(segments,)` bool: the segments that share time with a row of every variant."""

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, cast
 from models.validation import at_least
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
+"""Less than a process takes that has imported torch. It holds 8,000 means of 8,192 numbers."""
 ENTRY_BYTES = 1024
 """Counted for each entry besides its arrays: keys, array headers and records of Python."""
 LARGEST_SHARE = 1 / 64
