@@ -190,33 +190,22 @@ class Features:
 
         For segments that are read again in other company: a mean depends on its segment alone.
         """
+        if not self._cache.most_bytes:
+            return self.segment_means(video_id, segments)
         names = [("mean", video_id, start, end) for start, end in segments.tolist()]
-        found = [cast("_SegmentMean | None", self._cache.find(name)) for name in names]
-        missing = [number for number, mean in enumerate(found) if mean is None]
-        if len(missing) == len(names):
-            means, has_rows = self.segment_means(video_id, segments)
-            self._keep_means(names, means, has_rows)
-            return means, has_rows
+        found = {name: self._cache.find(name) for name in names}
+        missing = [number for number, name in enumerate(names) if found[name] is None]
         if missing:
             means, has_rows = self.segment_means(video_id, segments[missing])
-            self._keep_means([names[number] for number in missing], means, has_rows)
-            made = self._split_means(means, has_rows)
-            for number, mean in zip(missing, made, strict=True):
-                found[number] = mean
-        return self._join_means([mean for mean in found if mean is not None])
+            for number, mean in zip(missing, self._split_means(means, has_rows), strict=True):
+                found[names[number]] = mean
+                self._keep_mean(names[number], mean)
+        return self._join_means([cast(_SegmentMean, found[name]) for name in names])
 
-    def _keep_means(
-        self,
-        names: Sequence[tuple[str, str, float, float]],
-        means: Mapping[str, Array],
-        has_rows: NDArray[np.bool_],
-    ) -> None:
-        made = self._split_means(means, has_rows)
-        for name, mean in zip(names, made, strict=True):
-            if self._cache.has_room(mean.nbytes):
-                # A copy: a view would keep the means of all segments in memory.
-                copied = tuple(array.copy() for array in mean.arrays)
-                self._cache.keep(name, _SegmentMean(copied))
+    def _keep_mean(self, name: tuple[str, str, float, float], mean: _SegmentMean) -> None:
+        if self._cache.has_room(mean.nbytes):
+            # A copy: a view would keep the means of all segments in memory.
+            self._cache.keep(name, _SegmentMean(tuple(array.copy() for array in mean.arrays)))
 
     def _split_means(
         self, means: Mapping[str, Array], has_rows: NDArray[np.bool_]
