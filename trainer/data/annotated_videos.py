@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.base.errors import SettingsError
+from storage.base.records import Array
 from storage.catalog.catalog import Catalog
 from trainer.data.dataset import Positions, Sample, positions_of_pairs
 from trainer.data.labels.annotator_labels import AnnotatedVideo, AnnotatorLabels
@@ -29,6 +30,7 @@ from trainer.data.labels.splits import grouping_name, split_videos
 from trainer.data.labels.user_labels import COVERED_SHARE, draw_pairs
 from trainer.data.sources.features import Features
 from trainer.data.sources.intervals import Intervals
+from trainer.data.sources.read_cache import ReadCache
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Example, ExampleCounts, ExampleSet
 
@@ -57,6 +59,27 @@ class _Labels(NamedTuple):
 
 
 @dataclass(frozen=True)
+class _LabelledVideo:
+    """One annotated video with its labelled positions."""
+
+    annotated: AnnotatedVideo
+    positions: _Labels
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        annotated = self.annotated
+        arrays: list[Array] = [
+            annotated.spans,
+            annotated.values,
+            annotated.labels,
+            annotated.positive,
+        ]
+        numbered = 0 if annotated.numbers is None else annotated.numbers.nbytes
+        return numbered + sum(array.nbytes for array in (*arrays, *self.positions))
+
+
+@dataclass(frozen=True)
 class AnnotatedVideoReader:
     """Reads the videos of one domain. Pickles without an open file."""
 
@@ -66,6 +89,11 @@ class AnnotatedVideoReader:
     segment_times: SegmentTimes
     settings: DataSettings
     is_training: bool
+    cache: ReadCache = field(default_factory=ReadCache, compare=False, repr=False)
+
+    def cached(self, cache: ReadCache) -> Self:
+        """The same reader, which keeps what it reads and computes in `cache`."""
+        return replace(self, features=self.features.cached(cache), cache=cache)
 
     def expand(self, example: Example) -> Sequence[Example] | str:
         """The example, or one for each of its segments, or the reason to drop it."""
@@ -85,12 +113,9 @@ class AnnotatedVideoReader:
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
         """The example with all its arrays. SettingsError for a video without annotations."""
-        annotated = self._annotated(example.video_id)
-        if annotated is None:
-            raise SettingsError(
-                (f"{example.video_id} has no annotations; leave it out of the split",)
-            )
-        positions = self._labels(example.video_id, annotated)
+        video_id = example.video_id
+        video = self.cache.get(("labels", video_id), lambda: self._labelled(video_id))
+        positions = video.positions
         drawn = self.settings.rows_drawn
         if self.is_training and drawn is not None and drawn < len(positions.numbers):
             chosen = np.sort(rng.choice(len(positions.numbers), drawn, replace=False))
@@ -100,8 +125,15 @@ class AnnotatedVideoReader:
         if self.is_training and self.settings.only_pairs:
             chosen, pairs = positions_of_pairs(pairs)
             positions = positions.take(chosen)
-        target = self._target(example.video_id, annotated, positions.numbers)
+        is_whole = positions is video.positions
+        target = self._target(video_id, video.annotated, positions.numbers, is_whole=is_whole)
         return Sample(example, target, positions.labels, pairs, ())
+
+    def _labelled(self, video_id: str) -> _LabelledVideo:
+        annotated = self._annotated(video_id)
+        if annotated is None:
+            raise SettingsError((f"{video_id} has no annotations; leave it out of the split",))
+        return _LabelledVideo(annotated, self._labels(video_id, annotated))
 
     def _annotated(self, video_id: str) -> AnnotatedVideo | None:
         if self._has_segment_rows and self.labels.rule.segment_seconds is not None:
@@ -150,13 +182,28 @@ class AnnotatedVideoReader:
         return _Labels(numbers, labels, positive)
 
     def _target(
+        self,
+        video_id: str,
+        annotated: AnnotatedVideo,
+        numbers: NDArray[np.int64],
+        *,
+        is_whole: bool,
+    ) -> Positions:
+        if is_whole:
+            # The same in every epoch, and around every segment that a set is drawn for.
+            return self.cache.get(
+                ("target", video_id), lambda: self._read_target(video_id, annotated, numbers)
+            )
+        return self._read_target(video_id, annotated, numbers)
+
+    def _read_target(
         self, video_id: str, annotated: AnnotatedVideo, numbers: NDArray[np.int64]
     ) -> Positions:
         if self._reads_rows(annotated):
             spans = self.features.row_spans(video_id)[numbers]
             return Positions(spans, self.features.rows(video_id, numbers))
         spans = self.segment_times.seconds(video_id, annotated)[numbers]
-        return Positions(spans, self.features.segment_means(video_id, spans)[0])
+        return Positions(spans, self.features.kept_segment_means(video_id, spans)[0])
 
 
 def _label_rows(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,11 @@ from trainer.data.labels.temporal_units import (
     scoring_segments,
     training_segments,
 )
-from trainer.data.labels.user_history import Element, draw_history
+from trainer.data.labels.user_history import Element, VideoElements, draw_history, video_elements
 from trainer.data.labels.user_labels import COVERED_SHARE, UserLabels, draw_pairs, position_labels
 from trainer.data.sources.features import Features
 from trainer.data.sources.intervals import Intervals, covered_seconds, union
+from trainer.data.sources.read_cache import ReadCache
 from trainer.data.sources.settings import DataSettings
 from trainer.data.user_examples import Example, ExampleSet
 
@@ -51,6 +52,31 @@ class Positions:
     def __len__(self) -> int:
         return len(self.spans)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays and the spans."""
+        return self.spans.nbytes + sum(array.nbytes for array in self.arrays.values())
+
+
+@dataclass(frozen=True)
+class LabelledSpans:
+    """The positions of one video for one user, without their features; `(n, ...)` each."""
+
+    spans: Intervals
+    labels: NDArray[np.float32]
+    is_negative: NDArray[np.bool_]
+    """Whether a position may be the non-highlight of a pair."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.spans.nbytes + self.labels.nbytes + self.is_negative.nbytes
+
+    def part(self, first: int, end: int) -> LabelledSpans:
+        """The positions `[first, end)`."""
+        chosen = slice(first, end)
+        return LabelledSpans(self.spans[chosen], self.labels[chosen], self.is_negative[chosen])
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -73,17 +99,21 @@ class UserVideoReader:
     settings: DataSettings
     shots: Shots | None
     is_training: bool
+    cache: ReadCache = field(default_factory=ReadCache, compare=False, repr=False)
+
+    def cached(self, cache: ReadCache) -> Self:
+        """The same reader, which keeps what it reads and computes in `cache`."""
+        return replace(self, features=self.features.cached(cache), cache=cache)
 
     def expand(self, example: Example) -> Sequence[Example] | str:
         """The example, or one for each window with a highlight, or the reason to drop it."""
         if self.shots is not None and example.video_id not in self.shots:
             return "not in the table of shots"
-        spans = self._spans(example)
-        labels = self._labels(example, spans)
-        highlights = np.flatnonzero(labels > 0)
+        positions = self._labelled(example)
+        highlights = np.flatnonzero(positions.labels > 0)
         if not len(highlights):
             return "no position is a highlight"
-        if self.settings.only_pairs and not self._has_pair(example, spans, labels):
+        if self.settings.only_pairs and not positions.is_negative.any():
             return "every position is a highlight"
         length = self.settings.window_rows
         if length is None:
@@ -91,28 +121,42 @@ class UserVideoReader:
         windows = []
         first_rows = np.unique(highlights // length) * length
         for first in first_rows.tolist():
-            end = min(first + length, len(spans))
+            end = min(first + length, len(positions.spans))
             windows.append(replace(example, window=(first, end)))
         return windows
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
         """The example with all its arrays."""
-        spans = self._spans(example)
-        first, end = example.window or (0, len(spans))
-        spans = spans[first:end]
-        labels = self._labels(example, spans)
-        pairs = self._pairs(example, spans, labels, rng)
+        # Computed once for all windows of a video and all epochs.
+        positions = self.cache.get(
+            ("labels", example.user_id, example.video_id), lambda: self._labelled(example)
+        )
+        first, end = example.window or (0, len(positions.spans))
+        positions = positions.part(first, end)
+        spans, labels = positions.spans, positions.labels
+        pairs = draw_pairs(labels > 0, positions.is_negative, self.settings.pairs, rng)
         if self.is_training and self.settings.only_pairs:
             # Reads only the positions of the pairs, a few of the hundreds of a video.
             chosen, pairs = positions_of_pairs(pairs)
             spans, labels = spans[chosen], labels[chosen]
         if self.settings.unit == "row":
-            target = Positions(spans, self.features.rows(example.video_id, np.arange(first, end)))
+            target = self._target_rows(example.video_id, spans, first, end)
         else:
-            target, has_rows = self._segment_means(example.video_id, spans)
+            arrays, has_rows = self.features.kept_segment_means(example.video_id, spans)
+            target = Positions(spans[has_rows], arrays)
             labels, pairs = labels[has_rows], _renumber_pairs(pairs, has_rows)
         # The history is drawn after the pairs: both use the same generator.
         return Sample(example, target, labels, pairs, self._history(example, rng))
+
+    def _labelled(self, example: Example) -> LabelledSpans:
+        """All positions of the video with their labels."""
+        spans = self._spans(example)
+        annotations = self.user_labels.annotations(example.user_id or None, example.video_id)
+        labels = position_labels(spans, annotations)
+        # PHD-GIFs: "s- is a shot that is in no GIF". A position that a highlight covers in part,
+        # too little for a label, is therefore neither s+ nor s-.
+        touches_highlight = covered_seconds(spans, self._highlights(example)) > 0
+        return LabelledSpans(spans, labels, ~touches_highlight & (labels <= 0))
 
     def _spans(self, example: Example) -> Intervals:
         rows = self.features.row_spans(example.video_id)
@@ -127,56 +171,44 @@ class UserVideoReader:
     def _highlights(self, example: Example) -> Intervals:
         return self.user_labels.highlights(example.user_id or None, example.video_id)
 
-    def _labels(self, example: Example, spans: Intervals) -> NDArray[np.float32]:
-        annotations = self.user_labels.annotations(example.user_id or None, example.video_id)
-        return position_labels(spans, annotations)
+    def _target_rows(self, video_id: str, spans: Intervals, first: int, end: int) -> Positions:
+        def make() -> Positions:
+            # A copy: a view would keep the spans of the whole video.
+            return Positions(spans.copy(), self.features.rows(video_id, np.arange(first, end)))
 
-    def _pairs(
-        self,
-        example: Example,
-        spans: Intervals,
-        labels: NDArray[np.float32],
-        rng: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        # PHD-GIFs: "s- is a shot that is in no GIF". A position that a highlight covers in part,
-        # too little for a label, is therefore neither s+ nor s-.
-        touches_highlight = covered_seconds(spans, self._highlights(example)) > 0
-        is_negative = ~touches_highlight & (labels <= 0)
-        return draw_pairs(labels > 0, is_negative, self.settings.pairs, rng)
-
-    def _has_pair(self, example: Example, spans: Intervals, labels: NDArray[np.float32]) -> bool:
-        pairs = self._pairs(example, spans, labels, np.random.default_rng(0))
-        return bool(pairs.max(initial=-1) >= 0)
-
-    def _segment_means(
-        self, video_id: str, segments: Intervals
-    ) -> tuple[Positions, NDArray[np.bool_]]:
-        arrays, has_rows = self.features.segment_means(video_id, segments)
-        return Positions(segments[has_rows], arrays), has_rows
+        return self.cache.get(("target", video_id, first, end), make)
 
     def _history(self, example: Example, rng: np.random.Generator) -> tuple[Positions, ...]:
         settings = self.settings
         if settings.history == "none" or not example.history:
             return ()
         most = settings.max_elements if self.is_training else settings.max_elements_scoring
-        elements = draw_history(
-            example.history_user,
-            example.history,
-            self.user_labels,
-            settings,
-            most=most,
-            rng=rng,
-        )
+        of_videos = [self._elements(example.history_user, video) for video in example.history]
+        elements = draw_history(of_videos, most=most, rng=rng)
         # An element is empty where features end before the annotated interval.
         history = [self._element(element) for element in elements]
         return tuple(positions for positions in history if len(positions))
 
+    def _elements(self, user_id: str, video_id: str) -> VideoElements:
+        """All elements of one video of a history."""
+
+        def make() -> VideoElements:
+            highlights = self.user_labels.highlights(user_id, video_id)
+            return video_elements(self.settings.history, highlights, video_id, self.settings)
+
+        return self.cache.get(("elements", user_id, video_id), make)
+
     def _element(self, element: Element) -> Positions:
+        name = ("element", element.video_id, element.intervals.tobytes())
+        return self.cache.get(name, lambda: self._read_element(element))
+
+    def _read_element(self, element: Element) -> Positions:
         most = self.settings.element_rows
         if self.settings.unit == "segment":
             segments = history_segments(element.intervals, self.settings)
-            means, _ = self._segment_means(element.video_id, _thin_evenly(segments, most))
-            return replace(means, video_id=element.video_id)
+            segments = _thin_evenly(segments, most)
+            arrays, has_rows = self.features.segment_means(element.video_id, segments)
+            return Positions(segments[has_rows], arrays, element.video_id)
         spans = self.features.row_spans(element.video_id)
         numbers = _thin_evenly(_covered_rows(spans, element.intervals), most)
         arrays = self.features.rows(element.video_id, numbers)
@@ -197,6 +229,9 @@ class SampleReader(Protocol):
     @property
     def is_training(self) -> bool:
         """Whether draws change with the epoch."""
+
+    def cached(self, cache: ReadCache) -> Self:
+        """The same reader, which keeps what it reads and computes in `cache`."""
 
     def read(self, example: Example, rng: np.random.Generator) -> Sample:
         """The example with all its arrays."""
@@ -231,6 +266,11 @@ class HighlightDataset(Dataset[Sample]):
     def digest(self) -> str:
         """12 hex digits: datasets with the same digest have the same examples."""
         return self.example_set.digest
+
+    def cached(self, most_bytes: int) -> HighlightDataset:
+        """The same examples; each process keeps up to `most_bytes` of what it reads for them."""
+        reader = self.reader.cached(ReadCache(most_bytes))
+        return HighlightDataset(reader, self.example_set, self.shards, self.notes)
 
     def __len__(self) -> int:
         return len(self.example_set.examples)

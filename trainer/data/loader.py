@@ -25,6 +25,7 @@ from trainer.data.batch_order import EpochOrder, read_position
 from trainer.data.collate import Collate, DeviceBatch, tensors_of, to_device
 from trainer.data.dataset import HighlightDataset, Sample, SampleSeed
 from trainer.data.prefetch import prefetch
+from trainer.data.sources.read_cache import DEFAULT_CACHE_BYTES
 
 _TORCH_DTYPES = {
     np.dtype(np.uint8): torch.uint8,
@@ -56,6 +57,10 @@ class LoaderSettings:
     """The device of the batches. For a GPU, a thread copies the next batch while a step computes,
     and rows stored as float16 are copied as such: half the bytes.
     """
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    """Each process that reads keeps up to so many bytes of a training split between epochs: means
+    of segments, rows of histories, labels. 0 keeps nothing. Batches are the same, bit for bit.
+    """
 
     def __post_init__(self) -> None:
         at_least("batch_size", self.batch_size, 1)
@@ -63,6 +68,7 @@ class LoaderSettings:
         one_of("start_method", self.start_method, ("spawn", "forkserver", "fork"))
         at_least("prefetch", self.prefetch, 1)
         between("rank", self.rank, 0, self.world_size - 1)
+        at_least("cache_bytes", self.cache_bytes, 0)
 
 
 class Loader:
@@ -80,7 +86,10 @@ class Loader:
         self._is_on_gpu = settings.device.startswith("cuda")
         has_workers = settings.workers > 0
         self._batches: DataLoader[Any] = DataLoader(
-            _ErrorCarryingDataset(dataset),
+            # What is scored is read once.
+            _ErrorCarryingDataset(
+                dataset.cached(settings.cache_bytes) if dataset.is_training else dataset
+            ),
             batch_sampler=_RemainingBatches(self),
             collate_fn=_ErrorCarryingCollate(make_collate(dataset, keep_float16=self._is_on_gpu)),
             num_workers=settings.workers,

@@ -13,12 +13,12 @@ import numpy as np
 
 from models.highlight.base.contract import History
 from trainer.data.labels.temporal_units import history_segments
-from trainer.data.labels.user_labels import UserLabels
 from trainer.data.sources.intervals import Intervals
 from trainer.data.sources.settings import DataSettings
 
 GUARANTEED_VIDEOS = 20
 """From so many videos at least one element is drawn each (PHD-GIFs section 5.3: k = 20)."""
+_ELEMENT_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -29,38 +29,39 @@ class Element:
     intervals: Intervals
 
 
+@dataclass(frozen=True)
+class VideoElements:
+    """All elements of one video of a history."""
+
+    elements: tuple[Element, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory: each element is an object with an array of its own."""
+        return _ELEMENT_BYTES * len(self.elements)
+
+
 def video_elements(
     kind: History, highlights: Intervals, video_id: str, settings: DataSettings
-) -> list[Element]:
+) -> VideoElements:
     """All elements of one video; `highlights` is the union of what the user labelled there."""
     if not len(highlights):
-        return []
+        return VideoElements(())
     if kind == "videos":
-        return [Element(video_id, highlights)]
+        return VideoElements((Element(video_id, highlights),))
     clips = history_segments(highlights, settings) if kind == "shots" else highlights
-    return [Element(video_id, clip[None]) for clip in clips]
+    return VideoElements(tuple(Element(video_id, clip[None]) for clip in clips))
 
 
 def draw_history(
-    user_id: str,
-    videos: Sequence[str],
-    labels: UserLabels,
-    settings: DataSettings,
-    *,
-    most: int | None,
-    rng: np.random.Generator,
+    videos: Sequence[VideoElements], *, most: int | None, rng: np.random.Generator
 ) -> list[Element]:
     """At most `most` random elements of these videos, one or more of each of up to 20 videos.
 
     With `most` None, or with no more elements than that, all of them. They are ordered by video
     and then by time, so that their order carries no information.
     """
-    groups = []
-    for video_id in videos:
-        highlights = labels.highlights(user_id, video_id)
-        elements = video_elements(settings.history, highlights, video_id, settings)
-        if elements:
-            groups.append(elements)
+    groups = [video.elements for video in videos if video.elements]
     if most is None or sum(map(len, groups)) <= most:
         return [element for elements in groups for element in elements]
     chosen = _draw_places([len(elements) for elements in groups], most, rng)

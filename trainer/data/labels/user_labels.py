@@ -47,11 +47,18 @@ class UserLabels:
             video_id: {user_id: np.array(user_rows) for user_id, user_rows in video_rows.items()}
             for video_id, video_rows in rows.items()
         }
+        self._unions: dict[tuple[str | None, str], Intervals] = {}
+        """Highlights by user and video, no larger than the annotations that they are made of."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process makes those that it needs.
+        return {**self.__dict__, "_unions": {}}
 
     def with_preferences(self, user_id: str, liked: Mapping[str, Intervals]) -> UserLabels:
         """A copy with one more user, who likes these intervals: video id → intervals."""
         # Two levels are copied, since both get new entries; the arrays are shared.
         extended = copy.copy(self)
+        extended._unions = {}
         extended._by_video = {video_id: dict(users) for video_id, users in self._by_video.items()}
         for video_id, intervals in liked.items():
             annotations = np.column_stack([intervals, np.ones(len(intervals))])
@@ -69,9 +76,17 @@ class UserLabels:
         return (users[user_id],) if user_id in users else ()
 
     def highlights(self, user_id: str | None, video_id: str) -> Intervals:
-        """The union of all annotated intervals with a value above 0."""
+        """The union of all annotated intervals with a value above 0; read-only."""
+        found = self._unions.get((user_id, video_id))
+        if found is not None:
+            return found
         positive = [rows[rows[:, 2] > 0, :2] for rows in self.annotations(user_id, video_id)]
-        return union(np.concatenate(positive)) if positive else NO_INTERVALS
+        if not positive:
+            return NO_INTERVALS
+        made = union(np.concatenate(positive))
+        made.flags.writeable = False  # all who ask share it
+        self._unions[user_id, video_id] = made
+        return made
 
 
 def position_labels(

@@ -6,11 +6,13 @@ pickling, as the store's readers do.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,11 @@ from numpy.typing import NDArray
 from storage.base.errors import LookupFailed, SettingsError
 from storage.base.fingerprint import differing_settings, fingerprint
 from storage.base.records import JSON, Array, Ragged
-from storage.features.lazy_arrays import ArrayHandle
+from storage.features.lazy_arrays import ArrayHandle, VideoHandle
 from storage.features.store import FeatureStore, VariantReader
 from storage.features.time_origin import common_origin
 from trainer.data.sources.intervals import Intervals
+from trainer.data.sources.read_cache import ReadCache
 
 TrainedOn = Mapping[str, Mapping[str, JSON]]
 """Variant, as array keys name it → the full settings of its features. Checkpoints keep it."""
@@ -34,6 +37,33 @@ _OTHER_ARRAYS = (
 )
 _RowWeights = tuple[int, NDArray[np.float32]]
 """The first row in a segment, and `(rows,)` weights from there on that sum to 1, or none."""
+
+
+@dataclass(frozen=True)
+class _StoredVideo:
+    """One video of one variant: its handle, and its spans once they were read."""
+
+    handle: VideoHandle
+
+    @cached_property
+    def spans(self) -> Intervals:
+        return self.handle.spans
+
+    @property
+    def nbytes(self) -> int:
+        """Of the spans."""
+        return 16 * self.handle.rows
+
+
+@dataclass(frozen=True)
+class _SegmentMean:
+    """The mean of each array over one segment, in the order of the keys; none without rows."""
+
+    arrays: tuple[Array, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
 
 
 class Features:
@@ -55,6 +85,7 @@ class Features:
         store = FeatureStore(folder)
         self.keys = tuple(keys)
         self.max_items = dict(max_items)
+        self._cache = ReadCache()
         names = dict.fromkeys(key.partition("/")[0] for key in keys)
         try:
             self.readers: Mapping[str, VariantReader] = {
@@ -72,6 +103,12 @@ class Features:
     def trained_on(self) -> TrainedOn:
         """The settings of every variant, to be kept in a checkpoint."""
         return {name: reader.settings for name, reader in self.readers.items()}
+
+    def cached(self, cache: ReadCache) -> Self:
+        """The same features, which keep what they read in `cache`."""
+        copied = copy.copy(self)
+        copied._cache = cache
+        return copied
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -113,14 +150,16 @@ class Features:
 
     def row_spans(self, video_id: str) -> Intervals:
         """`(rows, 2)`: start and end in seconds of each row of the first array's variant."""
-        return self.first_reader[video_id].spans
+        return self._video(next(iter(self.readers)), video_id).spans
 
     def rows(self, video_id: str, numbers: NDArray[np.int64]) -> dict[str, Array]:
         """Array key → `(n, ...)`: these rows, ascending, in their stored dtype.
 
         Raises LookupFailed if the variants' rows have different spans.
         """
-        self._check_same_spans(video_id)
+        if len(self.readers) > 1:
+            # Compared once: the rows of a video never change.
+            self._cache.get(("same spans", video_id), lambda: self._check_same_spans(video_id))
         arrays = {}
         for key in self.keys:
             stored = _read_rows(self._handle(key, video_id), numbers)
@@ -136,41 +175,82 @@ class Features:
         every variant, and `(segments,)` bool: which segments these are. Raises LookupFailed for a
         ragged array, which has no mean.
         """
-        weights, has_rows = self._overlaps(video_id, segments)
+        videos = {name: self._video(name, video_id) for name in self.readers}
+        weights, has_rows = _overlaps(videos, segments)
         kept = np.flatnonzero(has_rows)
         means = {}
         for key in self.keys:
-            handle = self._handle(key, video_id)
+            variant, _, array = key.partition("/")
+            handle = videos[variant].handle[array]
             if handle.format.ragged:
                 raise LookupFailed(
                     f"{key} is ragged and has no mean over a segment; use a model whose unit is a "
                     "row"
                 )
-            variant_weights = weights[_variant_of(key)]
+            variant_weights = weights[variant]
             means[key] = _weighted_means(handle, [variant_weights[number] for number in kept])
+        return means, has_rows
+
+    def kept_segment_means(
+        self, video_id: str, segments: Intervals
+    ) -> tuple[dict[str, Array], NDArray[np.bool_]]:
+        """The same as `segment_means`, segment by segment from the cache where it has them.
+
+        For segments that are read again in other company: a mean depends on its segment alone.
+        """
+        if not self._cache.most_bytes:
+            return self.segment_means(video_id, segments)
+        names = [("mean", video_id, start, end) for start, end in segments.tolist()]
+        found = {name: self._cache.find(name) for name in names}
+        missing = [number for number, name in enumerate(names) if found[name] is None]
+        if missing:
+            means, has_rows = self.segment_means(video_id, segments[missing])
+            for number, mean in zip(missing, self._split_means(means, has_rows), strict=True):
+                found[names[number]] = mean
+                self._keep_mean(names[number], mean)
+        return self._join_means([cast(_SegmentMean, found[name]) for name in names])
+
+    def _keep_mean(self, name: tuple[str, str, float, float], mean: _SegmentMean) -> None:
+        if self._cache.has_room(mean.nbytes):
+            # A copy: a view would keep the means of all segments in memory.
+            self._cache.keep(name, _SegmentMean(tuple(array.copy() for array in mean.arrays)))
+
+    def _split_means(
+        self, means: Mapping[str, Array], has_rows: NDArray[np.bool_]
+    ) -> list[_SegmentMean]:
+        """The mean of each segment, as views; without arrays where it has no rows."""
+        places = np.cumsum(has_rows) - 1
+        return [
+            _SegmentMean(tuple(means[key][place] for key in self.keys) if has else ())
+            for place, has in zip(places.tolist(), has_rows.tolist(), strict=True)
+        ]
+
+    def _join_means(
+        self, found: Sequence[_SegmentMean]
+    ) -> tuple[dict[str, Array], NDArray[np.bool_]]:
+        has_rows = np.array([len(mean.arrays) > 0 for mean in found], np.bool_)
+        with_rows = [mean.arrays for mean in found if mean.arrays]
+        if not with_rows:
+            empty = {key: np.zeros((0, *self.shapes[key]), np.float32) for key in self.keys}
+            return empty, has_rows
+        columns = zip(*with_rows, strict=True)
+        means = {key: np.stack(column) for key, column in zip(self.keys, columns, strict=True)}
         return means, has_rows
 
     def overlap_rows(self, video_id: str, segments: Intervals) -> NDArray[np.bool_]:
         """`(segments,)` bool: the segments that share time with a row of every variant."""
-        return self._overlaps(video_id, segments)[1]
+        videos = {name: self._video(name, video_id) for name in self.readers}
+        return _overlaps(videos, segments)[1]
 
-    def _overlaps(
-        self, video_id: str, segments: Intervals
-    ) -> tuple[dict[str, list[_RowWeights]], NDArray[np.bool_]]:
-        """Variant → the weights of its rows in each segment, and which segments have rows."""
-        weights = {
-            name: _overlap_weights(reader[video_id].spans, segments)
-            for name, reader in self.readers.items()
-        }
-        # A segment counts only if all variants have rows in it: their means must align.
-        has_rows = np.ones(len(segments), np.bool_)
-        for variant_weights in weights.values():
-            has_rows &= np.array([len(shares) > 0 for _, shares in variant_weights], np.bool_)
-        return weights, has_rows
+    def _video(self, variant: str, video_id: str) -> _StoredVideo:
+        # Found once: each look-up compares the digest in the part with that in the manifest.
+        return self._cache.get(
+            ("video", variant, video_id), lambda: _StoredVideo(self.readers[variant][video_id])
+        )
 
     def _handle(self, key: str, video_id: str) -> ArrayHandle:
         variant, _, array = key.partition("/")
-        return self.readers[variant][video_id][array]
+        return self._video(variant, video_id).handle[array]
 
     def _any_handle(self, key: str) -> ArrayHandle:
         reader = self.readers[_variant_of(key)]
@@ -201,19 +281,19 @@ class Features:
                 raise SettingsError((f"{key} is ragged and needs max_items",))
             raise SettingsError((f"{key} is not ragged and takes no max_items",))
 
-    def _check_same_spans(self, video_id: str) -> None:
-        first, *others = self.readers.values()
-        if not others:
-            return
-        expected = first[video_id].spans
-        for reader in others:
-            spans = reader[video_id].spans
+    def _check_same_spans(self, video_id: str) -> np.bool_:
+        """True. Raises LookupFailed if the variants' rows have different spans."""
+        first, *others = self.readers
+        expected = self._video(first, video_id).spans
+        for name in others:
+            spans = self._video(name, video_id).spans
             if not _are_same_spans(spans, expected):
                 raise LookupFailed(
-                    f"{video_id}: the {len(spans)} rows of {reader.name} are not about the same "
-                    f"spans as the {len(expected)} of {first.name}; extract both at the same "
-                    "frames_per_second, or use a model whose unit is a segment"
+                    f"{video_id}: the {len(spans)} rows of {self.readers[name].name} are not about "
+                    f"the same spans as the {len(expected)} of {self.readers[first].name}; extract "
+                    "both at the same frames_per_second, or use a model whose unit is a segment"
                 )
+        return np.bool_(True)
 
 
 def _variant_of(key: str) -> str:
@@ -253,6 +333,18 @@ def _open_variant(store: FeatureStore, name: str, trained_on: TrainedOn | None) 
 
 def _is_synthetic(weights: str) -> bool:
     return weights.startswith(("random:", "planted:"))
+
+
+def _overlaps(
+    videos: Mapping[str, _StoredVideo], segments: Intervals
+) -> tuple[dict[str, list[_RowWeights]], NDArray[np.bool_]]:
+    """Variant → the weights of its rows in each segment, and which segments have rows."""
+    weights = {name: _overlap_weights(video.spans, segments) for name, video in videos.items()}
+    # A segment counts only if all variants have rows in it: their means must align.
+    has_rows = np.ones(len(segments), np.bool_)
+    for variant_weights in weights.values():
+        has_rows &= np.array([len(shares) > 0 for _, shares in variant_weights], np.bool_)
+    return weights, has_rows
 
 
 def _read_rows(handle: ArrayHandle, numbers: NDArray[np.int64]) -> Array | Ragged:
