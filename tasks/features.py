@@ -41,7 +41,12 @@ from tasks.execution.catalogs import load_catalog
 from tasks.execution.extract_shard import extract_shard, shard_job
 from tasks.execution.retries import outdated_videos, request_outdated, request_retries
 from tasks.execution.shutdown import SHUTDOWN
-from tasks.execution.video_sources import VideoSources, by_source, link_local_files
+from tasks.execution.video_sources import (
+    VideoSources,
+    by_source,
+    link_local_files,
+    report_replaced_files,
+)
 from tasks.reporting.plan import make_plan
 
 _RUN = uuid.uuid4().hex[:8]
@@ -316,6 +321,7 @@ class BuildFeatures(luigi.Task):
         catalog = load_catalog(settings.layout)
         if settings.is_own:
             link_local_files(settings.layout, catalog)
+            report_replaced_files(settings.layout, catalog)
             check_sites(settings, catalog)
         shards = parse_shards(self.shards, catalog.shard_count)
         if self.plan:

@@ -288,6 +288,8 @@ def extract_features(settings: Settings, request: HighlightRequest) -> None:
         extract_shard(settings, job, on_video=_on_video, sources=sources, run_name="highlight")
         progress.PROGRESS.close()
     faults = list(_missing_features(settings, request))
+    if not faults:
+        faults += _clips_beyond_the_end(settings, request)
     if faults:
         raise SettingsError(tuple(faults))
 
@@ -301,6 +303,20 @@ def _missing_features(settings: Settings, request: HighlightRequest) -> Iterator
                 status = reader.statuses[video_id]
                 reason = f"{status.state}:{status.reason} {status.detail}"
                 yield f"{file} gives no {variant.name}: {reason}"
+
+
+def _clips_beyond_the_end(settings: Settings, request: HighlightRequest) -> Iterator[str]:
+    """A sentence for each liked clip that begins where its video has ended."""
+    store, ids = FeatureStore(settings.layout.folder), request.ids()
+    reader = store[settings.variants[0].full_name]
+    for clip in request.liked:
+        decode = reader.entry(ids[clip.file]).facts.get("decode")
+        end_seconds = decode.get("end_seconds") if isinstance(decode, dict) else None
+        if isinstance(end_seconds, int | float) and clip.start >= end_seconds:
+            yield (
+                f"the liked clip {clip.file}:{clip.start:g}-{clip.end:g} begins after the video's "
+                f"end at {end_seconds:.2f} s"
+            )
 
 
 def _on_video(video_id: str, status: VideoStatus) -> None:

@@ -412,6 +412,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.download.access",
         "pipeline.download.folder",
         "pipeline.extraction",
+        "pipeline.media",
         "pipeline.sampling",
         "storage.base",
         "storage.catalog",

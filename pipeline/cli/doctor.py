@@ -20,7 +20,6 @@ from pipeline.datasets.own_videos.settings import OwnVideosSettings
 from pipeline.diagnostics.check_videos import VideoCheck, check_videos
 from pipeline.diagnostics.doctor import Level, examine_machine
 from pipeline.download.access.source import YOUTUBE, SourceSettings
-from pipeline.download.folder.video_folder import printable
 from pipeline.media.decode_settings import DEFAULT_LIMITS
 from storage.base.errors import SettingsError
 
@@ -62,6 +61,13 @@ def _check_videos(path: str, decoders: int) -> int:
     return FAILURE if verdicts["unreadable"] else SUCCESS
 
 
+def _shown(path: Path) -> str:
+    """A path on one line: a name may hold line breaks and orders to a terminal."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in str(path)
+    )
+
+
 def _print_left_out(left_out: Mapping[str, tuple[str, ...]]) -> None:
     for reason, cases in left_out.items():
         for case in cases:
@@ -74,7 +80,7 @@ def _progress_lines(files: list[Path], decoders: int) -> Iterator[tuple[str, Vid
     for done, check in enumerate(check_videos(files, DEFAULT_LIMITS, decoders), start=1):
         left = (time.monotonic() - started) / done * (len(files) - done)
         progress = f"[{done}/{len(files)}, {timedelta(seconds=round(left))} left]"
-        yield f"{progress} {check.verdict:<10} {printable(str(check.path))}", check
+        yield f"{progress} {check.verdict:<10} {_shown(check.path)}", check
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -149,7 +149,7 @@ class _DownloadAttempts:
         is_short_wait = wait_seconds <= LONGEST_COURTESY_SECONDS
         if has_attempts and is_short_wait and self._is_worth_another(reason):
             return
-        if reason == "network" and not self._source.is_listed:
+        if reason == "network" and not self._source.is_one_of_many:
             unreachable = check_host(self._source)
             if unreachable:
                 raise _environment_fault("offline", unreachable)

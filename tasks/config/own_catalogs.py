@@ -26,6 +26,8 @@ from tasks.config.luigi_sections import SECTIONS, luigi_section
 from tasks.config.sections import SECTION_TYPES
 
 SECTION = "list"
+RESERVED = ("weights", "egress", "proofs", "leases")
+"""Folders that a data root has beside its catalogs."""
 REQUEST_FILE = "asked.json"
 """In the catalog's sources: the settings that the catalog was made from."""
 
@@ -40,7 +42,7 @@ def name_of(path: str) -> str:
 
 def _is_free(name: str) -> bool:
     """Whether no dataset and no section of settings has the name."""
-    taken = {*DATASETS, *DATASETS.plugin_names(), *SECTIONS}
+    taken = {*DATASETS, *DATASETS.plugin_names(), *SECTIONS, *RESERVED}
     return name not in taken or is_own(name)
 
 
@@ -79,7 +81,10 @@ def declare(name: str, settings: OwnVideosSettings) -> None:
         )
     if not _is_free(name):
         raise SettingsError(
-            (f"{name} is a dataset or a section of settings; choose another --catalog NAME",)
+            (
+                f"{name} is a dataset, a section of settings, or a folder that the data root has "
+                "for itself; choose another --catalog NAME",
+            )
         )
     if settings.path and "://" not in settings.path:
         # A later command may start in another folder.

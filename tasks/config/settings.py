@@ -469,7 +469,8 @@ def _weights(
         raise ValueError(
             f"weights is empty, and {catalog} is real video: {advice}, then name them with "
             f"--{name.replace('.', '-')}-weights; or add --extract-random-weights true for a "
-            "trial, whose features are marked as random"
+            "trial, whose features are marked as random; or take extractors without weights: "
+            "--extract-extractors frames"
         )
     is_random = random_seed(weights) is not None
     return weights if is_random else str(folder.resolve(weights))

@@ -14,10 +14,13 @@ from pathlib import Path
 
 from pipeline.download.access.rate_limiter import SharedRateLimiter
 from pipeline.download.access.source import SourceSettings
+from pipeline.media.media_file import read_record
 from storage.base.paths import Layout
 from storage.base.records import PLACE
-from storage.catalog.catalog import Catalog
+from storage.base.video_status import State
+from storage.catalog.catalog import Catalog, shard_of
 from tasks.config.settings import Settings
+from tasks.execution import progress
 
 
 class VideoSources:
@@ -67,13 +70,12 @@ def places_of(settings: Settings, catalog: Catalog) -> Mapping[str, str]:
 
 def source_of(settings: Settings, place: str) -> SourceSettings:
     """The source of a video with this place; without a place, `[download] source`."""
+    source = replace(settings.source, is_one_of_many=settings.is_own)
     if "://" in place:
-        return replace(
-            settings.source, template=place, is_listed=True, allow_private=settings.allow_private
-        )
+        return replace(source, template=place, is_listed=True, allow_private=settings.allow_private)
     if place:
-        return replace(settings.source, template=str(settings.layout.links))
-    return settings.source
+        return replace(source, template=str(settings.layout.links))
+    return source
 
 
 def by_source(
@@ -88,6 +90,34 @@ def by_source(
         source = source_of(settings, "https://site/" if "://" in place else place)
         groups.setdefault(source, set()).add(video_id)
     return {source: frozenset(ids) for source, ids in groups.items()}
+
+
+def report_replaced_files(layout: Layout, catalog: Catalog) -> None:
+    """Say which videos have another file now: features that are done stay those of the old one."""
+    replaced = replaced_files(layout, catalog)
+    if replaced:
+        shown = ", ".join(replaced[:5]) + (", ..." if len(replaced) > 5 else "")
+        progress.log_line(
+            f"{catalog.name}: {len(replaced):,} videos have another file since their features were "
+            f"made ({shown}): features that are done stay those of the old file. Give a new film "
+            "another name, or build under another --catalog"
+        )
+
+
+def replaced_files(layout: Layout, catalog: Catalog) -> list[str]:
+    """Videos whose local file has another size than the one that their features were made of."""
+    replaced = []
+    for row in catalog.metadata:
+        is_file = row.key == PLACE and "://" not in row.value
+        if not is_file or not Path(row.value).is_file():
+            continue
+        shard = shard_of(row.video_id, catalog.shard_count)
+        record = read_record(layout.media_record(row.video_id, shard))
+        if record is None or record.status.state is not State.DONE:
+            continue
+        if record.size_bytes != Path(row.value).stat().st_size:
+            replaced.append(row.video_id)
+    return replaced
 
 
 def link_local_files(layout: Layout, catalog: Catalog) -> int:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from models.highlight.registry import HIGHLIGHT_MODELS
+from models.registry import installed_entry_points
 from tests.support.plugins import install
 
 NAME, MODULE = "vh_linear", "vh_linear_model"
@@ -72,3 +73,4 @@ def forget_model() -> None:
     HIGHLIGHT_MODELS.pop(NAME, None)
     HIGHLIGHT_MODELS.plugins.pop(NAME, None)
     sys.modules.pop(MODULE, None)
+    installed_entry_points.cache_clear()

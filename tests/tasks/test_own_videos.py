@@ -139,7 +139,8 @@ def test_users_of_a_table_with_hostile_titles(tmp_path: Path) -> None:
     [
         (("--videos", "nowhere"), "path '.*nowhere' does not exist"),
         ((), "BuildVideoFeatures needs --videos"),
-        (("--videos", "films", "--catalog", "phd2"), "phd2 is a dataset or a section of settings"),
+        (("--videos", "films", "--catalog", "phd2"), "phd2 is a dataset, a section of settings"),
+        (("--videos", "films", "--catalog", "weights"), "weights is a dataset, a section"),
         (("--videos", "films", "--catalog", "My Films"), "--catalog is a name of 1 to 64 of"),
         (
             ("--videos", "films", "--list-columns", "begin: x"),
@@ -191,3 +192,13 @@ def test_the_front_door_of_phd2_does_not_take_a_folder_for_it(tmp_path: Path) ->
     done = run(tmp_path, "BuildPHD2Features", "--download-source", "films")
     assert done.returncode == 2
     assert "BuildVideoFeatures --videos films" in done.stderr
+
+
+def test_a_file_that_was_replaced_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "one.mp4").write_bytes(MP4)
+    assert run(tmp_path, "BuildVideoFeatures", "--videos", "films").returncode == 0
+    (tmp_path / "films" / "one.mp4").write_bytes(OTHER)
+    again = run(tmp_path, "BuildVideoFeatures", "--videos", "films")
+    assert "1 videos have another file since their features were made (one)" in output(again)
+    assert "1 ids = 1 done" in equation(again)

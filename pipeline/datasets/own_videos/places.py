@@ -7,6 +7,7 @@ An address is checked by its text here. Where its name leads is checked when it 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import urllib.parse
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.media.media_file import SUFFIXES
-from storage.base.records import SOURCE_NAME
+from storage.base.records import SOURCE_NAME, VIDEO_ID
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 MAX_ADDRESS_CHARACTERS = 2000
@@ -71,7 +72,7 @@ def parse_entry(text: str, folder: Path, *, allow_private: bool = False) -> Plac
         return file_place(with_suffix)
     if re.match(r"(www\.|m\.)?(youtube\.com|youtu\.be)/", entry):
         return parse_address(f"https://{entry}", allow_private=allow_private)
-    if SOURCE_NAME.fullmatch(entry):
+    if VIDEO_ID.fullmatch(entry):
         return Place("id", entry, wanted_id=entry)
     raise UnusableEntry("it is neither an http(s) address, nor a path of a video, nor an id")
 
@@ -93,7 +94,8 @@ def _file_of_stem(folder: Path, entry: str) -> Path | None:
 
 def file_place(path: Path) -> Place:
     """A file of a video, whether it is there or not. A title stands before `[id]` in its name."""
-    absolute = path.absolute()
+    # `a/../b.mp4` and `b.mp4` are one file; links stay, since they may be a person's own names.
+    absolute = Path(os.path.normpath(path.absolute()))
     if named := _BRACKET.fullmatch(absolute.stem):
         return Place("file", str(absolute), wanted_id=named["id"], title=named["title"])
     return Place("file", str(absolute), wanted_id=absolute.stem)

@@ -128,6 +128,8 @@ def find_columns(rows: Sequence[Row], stated: Mapping[str, str], what: str) -> M
 
     Raises SettingsError for a stated column that no row has, and without a column of videos.
     """
+    if not rows:
+        raise SettingsError((f"{what} has no rows below its first line",))
     present = list(dict.fromkeys(name for row in rows for name in row.cells))
     found = {meaning: name for meaning, name in stated.items() if name in present}
     found |= _usual_columns(present, found)

@@ -90,8 +90,10 @@ class SourceSettings:
     pace_override: RequestPace | None = None
     """None: the site's own, see `pace`."""
     is_listed: bool = False
-    """Whether `template` is one address of a user's list: of any site that yt-dlp knows. A host
-    that cannot be reached is then the fault of this video, not of the machine.
+    """Whether `template` is one address of a user's list: of any site that yt-dlp knows."""
+    is_one_of_many: bool = False
+    """Whether the catalog has videos of other sites too. A host that cannot be reached is then the
+    fault of its videos, and the others go on.
     """
     allow_private: bool = True
     """Whether this machine and private networks may be asked."""

@@ -26,6 +26,7 @@ def listed(address: str, *, allow_private: bool = True) -> SourceSettings:
         backoff_seconds=0,
         socket_timeout_seconds=10,
         is_listed=True,
+        is_one_of_many=True,
         allow_private=allow_private,
     )
 

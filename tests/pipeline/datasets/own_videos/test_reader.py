@@ -212,7 +212,7 @@ def test_a_table_without_intervals_carries_its_columns(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n", {}, "no column of videos: name one video, or set .list. columns = video"),
         ("video,start\na,1\n", {}, r"a column for start \(start\) and none for end"),
-        ("video,start,end\n", {}, "no column of videos"),
+        ("video,start,end\n", {}, "has no rows below its first line"),
         (
             "video,beginning,end\na,1,2\n",
             {"columns": ("start: begining",)},
