@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from storage.base.errors import IntegrityError, LookupFailed, SettingsError
 from storage.base.paths import Layout
-from storage.base.records import JSON, Annotation, Group, Link, Metadata, User, Video
+from storage.base.records import JSON, PLACE, Annotation, Group, Link, Metadata, User, Video
 from storage.catalog.annotated_segments import SegmentTable, segment_table
 from storage.catalog.csv_tables import (
     CsvTable,
@@ -176,6 +176,14 @@ class Catalog:
         for row in self.metadata:
             videos.setdefault(row.video_id, {})[row.key] = row.value
         return videos
+
+    @cached_property
+    def shareable_metadata(self) -> Mapping[str, Mapping[str, str]]:
+        """The same without paths of this machine, for files that are given to others."""
+        return {
+            video_id: {key: value for key, value in known.items() if key != PLACE or "://" in value}
+            for video_id, known in self.metadata_by_video.items()
+        }
 
     @cached_property
     def alternative_ids(self) -> Mapping[str, tuple[str, ...]]:

@@ -64,7 +64,7 @@ def ids_csv(
     """
     titles = {
         video_id: found.get(TITLE, "")
-        for video_id, found in selection.catalog.metadata_by_video.items()
+        for video_id, found in selection.catalog.shareable_metadata.items()
     }
     yield _line(COLUMNS)
     for variant in selection.variants:
@@ -99,7 +99,7 @@ def _line(cells: Iterable[object]) -> bytes:
 def metadata_lines(catalog: Catalog, ids: Sequence[str]) -> Iterator[bytes]:
     """One JSON object on each line: the id of a selected video and its metadata, exactly."""
     for video_id in ids:
-        found = catalog.metadata_by_video.get(video_id)
+        found = catalog.shareable_metadata.get(video_id)
         if found:
             content = {"video_id": video_id, "metadata": dict(sorted(found.items()))}
             # ASCII: neither a line separator of Unicode nor a terminal's control code gets out.

@@ -29,7 +29,7 @@ def details_json(snapshot: Snapshot, scores: StoredScores, video_id: str) -> dic
     variants: list[JSON] = [
         _variant_json(name, variant, video_id) for name, variant in snapshot.variants.items()
     ]
-    metadata: dict[str, JSON] = dict(snapshot.catalog.metadata_by_video.get(video_id, {}))
+    metadata: dict[str, JSON] = dict(snapshot.catalog.shareable_metadata.get(video_id, {}))
     return {
         "id": video_id,
         "title": snapshot.title(video_id),

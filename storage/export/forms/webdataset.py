@@ -87,7 +87,7 @@ class TarWriter:
 
     def add(self, video_id: str, variants: Mapping[str, ExportedRows]) -> None:
         """Write one video."""
-        metadata = self._plan.selection.catalog.metadata_by_video.get(video_id, {})
+        metadata = self._plan.selection.catalog.shareable_metadata.get(video_id, {})
         content = {
             "video_id": video_id,
             "variants": sorted(variants),

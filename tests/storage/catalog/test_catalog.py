@@ -362,6 +362,7 @@ def test_metadata_of_videos_is_kept_as_it_is(tmp_path: Path) -> None:
     back = read_catalog(layout.folder)
     assert back == example(metadata=rows)
     assert back.metadata_by_video == {"b": {"title": HOSTILE, "place": "/videos/b c.mp4"}}
+    assert back.shareable_metadata == {"b": {"title": HOSTILE}}  # no path of this machine
     assert b'"format_version": 4' in layout.catalog_file.read_bytes()
 
 
