@@ -93,9 +93,20 @@ def declare(name: str, settings: OwnVideosSettings) -> None:
     DATASETS[name] = own_dataset(
         settings,
         earlier=lambda: _earlier(layout_of(name)),
-        playlist=playlist_reader(SourceSettings(allow_private=settings.allow_private)),
+        playlist=lambda address: playlist_reader(_listing_source(settings))(address),
     )
     SECTION_VALUES[name] = settings
+
+
+def _listing_source(settings: OwnVideosSettings) -> SourceSettings:
+    """How playlists are asked for: through the proxy and with the cookies of `[download]`."""
+    download: Any = SECTIONS["download"]()
+    return SourceSettings(
+        socket_timeout_seconds=download.socket_timeout_seconds,
+        proxy=download.proxy,
+        cookies_file=download.cookies_file,
+        allow_private=settings.allow_private,
+    )
 
 
 SECTION_VALUES: dict[str, OwnVideosSettings] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from pipeline.datasets.parsing.parsed_dataset import (
     write_oddities,
 )
 from pipeline.datasets.registry import DATASETS, SourceFile, dataset_spec
-from storage.base.errors import IntegrityError, LookupFailed, SettingsError
+from storage.base.errors import IntegrityError, LookupFailed
 from storage.base.fingerprint import readable_json
 from storage.base.paths import Layout
 from storage.base.records import JSON
@@ -56,23 +55,11 @@ def build_catalog(settings: Settings) -> None:
 
 
 def _read_dataset(settings: Settings) -> ParsedDataset:
-    """The parsed annotations. Raises SettingsError if a plug-in's reader fails."""
+    """The parsed annotations. Raises SettingsError if they cannot be read."""
     layout = settings.layout
     sources = _read_annotations(layout, settings.annotations)
-    read = dataset_spec(layout.catalog).read
-    try:
-        return read(sources, name=layout.catalog, shard_count=_shard_count(settings))
-    except (ValueError, LookupError, TypeError) as error:
-        plugin = DATASETS.plugins.get(layout.catalog)
-        if plugin is None:
-            raise  # a reader of ours: a bug, whose traceback is needed
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise SettingsError(
-            (
-                f"the reader of {layout.catalog}, from {plugin.distribution} {plugin.version}, "
-                f"failed in {place.name}, line {place.lineno}: {type(error).__name__}: {error}",
-            )
-        ) from error
+    spec = dataset_spec(layout.catalog)
+    return spec.read(sources, name=layout.catalog, shard_count=_shard_count(settings))
 
 
 def _without_forgotten(layout: Layout, dataset: ParsedDataset) -> ParsedDataset:

@@ -81,15 +81,25 @@ def source_of(settings: Settings, place: str) -> SourceSettings:
 def by_source(
     settings: Settings, catalog: Catalog, video_ids: Collection[str]
 ) -> Mapping[SourceSettings, frozenset[str]]:
-    """The videos by the source that is asked for them. Addresses count as one site."""
+    """The videos by the source that is asked for them.
+
+    Of addresses there are two groups, YouTube and all other sites: they need different things of a
+    machine. The source of a group is that of one of its videos.
+    """
     places = places_of(settings, catalog)
-    groups: dict[SourceSettings, set[str]] = {}
+    groups: dict[str, set[str]] = {}
     for video_id in video_ids:
-        place = places.get(video_id, "")
-        # Any address will do: these groups only separate folders from sites.
-        source = source_of(settings, "https://site/" if "://" in place else place)
-        groups.setdefault(source, set()).add(video_id)
-    return {source: frozenset(ids) for source, ids in groups.items()}
+        groups.setdefault(_kind_of(places.get(video_id, "")), set()).add(video_id)
+    return {
+        source_of(settings, places.get(min(ids), "")): frozenset(ids) for ids in groups.values()
+    }
+
+
+def _kind_of(place: str) -> str:
+    """`youtube`, `site`, `file`, or empty for an id of `[download] source`."""
+    if "://" in place:
+        return "youtube" if SourceSettings(place).is_youtube else "site"
+    return "file" if place else ""
 
 
 def report_replaced_files(layout: Layout, catalog: Catalog) -> None:
