@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def _serve(options: argparse.Namespace) -> Iterator[str]:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
+            # A second Ctrl-C while the server closes would end in a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             yield "ended"
 
 
